@@ -1,0 +1,1 @@
+//! Keeps each pool of runners at the right size.

@@ -1,0 +1,1 @@
+//! A GitHub that runs on loopback, with a stand-in runner program.

@@ -1,0 +1,3 @@
+//! The `runner-manager` program.
+
+fn main() {}
