@@ -1,1 +1,39 @@
-//! The contract of Runner Manager, its types, and the one implementation of its rules.
+#![doc = include_str!("../README.md")]
+
+mod backend;
+mod capability;
+mod clock;
+mod cloud;
+mod cloud_init;
+mod credential;
+mod error;
+mod github;
+mod guest;
+mod hosted;
+mod invalid;
+mod labels;
+mod manager;
+mod metrics;
+mod names;
+mod runner;
+mod secret;
+mod support;
+
+pub use backend::{Backend, BackendContext, Connected, parse_section};
+pub use capability::{Capability, Support};
+pub use clock::{Clock, ManualClock, SystemClock};
+pub use cloud::{Cloud, CloudInstance, LaunchSpec, Leftover};
+pub use cloud_init::CloudInitStatus;
+pub use credential::{RemoveToken, RunnerCredential};
+pub use error::{Effect, Error, ErrorKind, Result, Retry};
+pub use github::{GitHubPath, GitHubRunnerConfig};
+pub use guest::{ExchangeFile, Guest, GuestFile, GuestProbe, StopMode, StopOutcome};
+pub use hosted::{Assessment, HostedRunners, Timings, assess};
+pub use invalid::InvalidValue;
+pub use labels::{Label, Labels};
+pub use manager::{CloudRunnerManager, CreateRunner};
+pub use metrics::{JobStatus, PostJobMetrics, PreJobMetrics, RunnerMetrics, SetAside, StatusInfo};
+pub use names::{InstanceId, NamePrefix, RunnerName};
+pub use runner::{CloudRunnerInstance, CloudRunnerState, HealthState};
+pub use secret::{Secret, SecretSource};
+pub use support::{ProxyConfig, RepoPolicyCompliance, SshDebugConnection, SupportServiceConfig};

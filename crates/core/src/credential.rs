@@ -1,0 +1,41 @@
+//! The credentials that pass through the contract.
+
+use url::Url;
+
+use crate::Secret;
+
+/// What a runner registers with. It serves one runner.
+#[derive(Debug, Clone)]
+pub enum RunnerCredential {
+    /// A registration token, for `config.sh`. It is good for an hour and for any number of
+    /// runners: prefer the other.
+    RegistrationToken {
+        /// What `config.sh --url` gets: the web page of the scope.
+        url: Url,
+        /// The token.
+        token: Secret,
+    },
+    /// A just-in-time config, for `run.sh`: base64 of a JSON map, which holds the private key
+    /// of this one runner.
+    JitConfig(Secret),
+}
+
+/// A token with which a runner may take itself off GitHub.
+///
+/// It never reaches a command line of an instance.
+#[derive(Debug, Clone)]
+pub struct RemoveToken(Secret);
+
+impl RemoveToken {
+    /// Wraps a token.
+    #[must_use]
+    pub fn new(token: Secret) -> Self {
+        Self(token)
+    }
+
+    /// The token.
+    #[must_use]
+    pub fn secret(&self) -> &Secret {
+        &self.0
+    }
+}

@@ -1,0 +1,173 @@
+//! Removing runners: delete, flush, cleanup.
+
+use std::collections::HashMap;
+use std::sync::PoisonError;
+
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
+
+use super::HostedRunners;
+use crate::{
+    Cloud, CloudInstance, CloudRunnerState, HealthState, InstanceId, Leftover, Result,
+    RunnerMetrics, RunnerName, StopMode, StopOutcome, Support,
+};
+
+/// Splits instances into the newest of each name and the older twins.
+pub(super) fn newest_of_each_name(
+    mut instances: Vec<CloudInstance>,
+) -> (Vec<CloudInstance>, Vec<CloudInstance>) {
+    instances.sort_by(|a, b| (b.created_at, &b.native_id).cmp(&(a.created_at, &a.native_id)));
+    let mut seen = std::collections::HashSet::<RunnerName>::new();
+    instances
+        .into_iter()
+        .partition(|instance| seen.insert(instance.name.clone()))
+}
+
+impl<C: Cloud> HostedRunners<C> {
+    pub(super) async fn delete(&self, id: &InstanceId) -> Result<Option<RunnerMetrics>> {
+        let name = self.prefix.runner_name(id);
+        let named = |e: crate::Error| e.with_context("runner", &name);
+        let get = self.within(self.timings.call_timeout, "get", self.cloud.get(&name));
+        match get.await.map_err(named)? {
+            Some(instance) => self.take_down(instance).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Reads the metrics, then ends the instance.
+    async fn take_down(&self, instance: CloudInstance) -> Result<RunnerMetrics> {
+        let metrics = self.extract(&instance).await;
+        self.within(
+            self.timings.call_timeout,
+            "terminate",
+            self.cloud.terminate(&instance),
+        )
+        .await
+        .map_err(|e| e.with_context("runner", &instance.name))?;
+        Ok(metrics)
+    }
+
+    pub(super) fn flush(&self, mode: StopMode) -> BoxStream<'_, Result<RunnerMetrics>> {
+        let removed = futures::stream::once(self.list())
+            .map_ok(move |instances| {
+                futures::stream::iter(instances)
+                    .map(move |instance| self.flush_one(instance, mode))
+                    .buffer_unordered(self.timings.concurrency.max(1))
+                    .filter_map(|outcome| std::future::ready(outcome.transpose()))
+            })
+            .try_flatten();
+        removed.chain(self.sweep()).boxed()
+    }
+
+    async fn flush_one(
+        &self,
+        instance: CloudInstance,
+        mode: StopMode,
+    ) -> Result<Option<RunnerMetrics>> {
+        if instance.state != CloudRunnerState::Active {
+            // What is being made holds no job, and what is stopped is left to cleanup.
+            return match (&instance.state, mode) {
+                (CloudRunnerState::Created, StopMode::IdleOrBusy) => {
+                    self.take_down(instance).await.map(Some)
+                }
+                _ => Ok(None),
+            };
+        }
+        if let Support::Unsupported(_) = self.cloud.capability().idle_stop {
+            return match mode {
+                StopMode::Idle => Ok(None),
+                StopMode::IdleOrBusy => self.take_down(instance).await.map(Some),
+            };
+        }
+        let stop = async { self.cloud.guest(&instance).await?.stop_runner(mode).await };
+        match self
+            .within(self.timings.guest_timeout, "stop runner", stop)
+            .await
+        {
+            Ok(StopOutcome::Busy) => Ok(None),
+            Ok(StopOutcome::Stopped) => self.take_down(instance).await.map(Some),
+            // No runner: either not installed yet, or done; the health rules know which.
+            Ok(StopOutcome::NotRunning) if mode == StopMode::Idle => Ok(None),
+            Ok(StopOutcome::NotRunning) => self.take_down(instance).await.map(Some),
+            Err(_) if mode == StopMode::IdleOrBusy => self.take_down(instance).await.map(Some),
+            Err(error) => Err(error.with_context("runner", &instance.name)),
+        }
+    }
+
+    pub(super) fn sweep(&self) -> BoxStream<'_, Result<RunnerMetrics>> {
+        let unhealthy = futures::stream::once(self.list())
+            .map_ok(move |instances| {
+                let (newest, twins) = newest_of_each_name(instances);
+                let twins = twins.into_iter().map(|i| (i, true));
+                futures::stream::iter(newest.into_iter().map(|i| (i, false)).chain(twins))
+                    .map(move |(instance, is_twin)| self.sweep_one(instance, is_twin))
+                    .buffer_unordered(self.timings.concurrency.max(1))
+                    .filter_map(|outcome| std::future::ready(outcome.transpose()))
+            })
+            .try_flatten();
+        let leftovers = futures::stream::once(self.sweep_leftovers())
+            .filter_map(|outcome| std::future::ready(outcome.err().map(Err)));
+        unhealthy.chain(leftovers).boxed()
+    }
+
+    async fn sweep_one(
+        &self,
+        instance: CloudInstance,
+        is_twin: bool,
+    ) -> Result<Option<RunnerMetrics>> {
+        if self.clock.age(instance.created_at) < self.timings.grace {
+            return Ok(None);
+        }
+        let (assessment, _) = self.look(&instance).await;
+        let busy_twin = is_twin && assessment.reason == "a job runs";
+        if assessment.health != HealthState::Unhealthy && (!is_twin || busy_twin) {
+            return Ok(None);
+        }
+        tracing::info!(runner = %instance.name, reason = assessment.reason, "remove unhealthy runner");
+        self.take_down(instance).await.map(Some)
+    }
+
+    /// Removes leftovers past the grace period; the first failure is reported, the others are
+    /// tried all the same.
+    async fn sweep_leftovers(&self) -> Result<()> {
+        let list = self.cloud.leftovers(&self.prefix);
+        let found = self
+            .within(self.timings.call_timeout, "list leftovers", list)
+            .await?;
+        let due = self.due(found);
+        let removed = futures::stream::iter(due).map(|leftover| async move {
+            tracing::info!(runner = %leftover.name, kind = leftover.kind, id = leftover.id, "remove leftover");
+            let remove = self.cloud.remove_leftover(&leftover);
+            self.within(self.timings.call_timeout, "remove leftover", remove).await.map_err(|e| {
+                e.with_context(leftover.kind, &leftover.id).with_context("runner", &leftover.name)
+            })
+        });
+        let outcomes: Vec<Result<()>> = removed
+            .buffer_unordered(self.timings.concurrency.max(1))
+            .collect()
+            .await;
+        outcomes.into_iter().collect()
+    }
+
+    /// The leftovers that are older than the grace period. One of unknown age counts from when
+    /// it was first seen.
+    fn due(&self, found: Vec<Leftover>) -> Vec<Leftover> {
+        let now = self.clock.now();
+        let mut seen = self
+            .first_seen
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let mut still = HashMap::new();
+        let mut due = Vec::new();
+        for leftover in found {
+            let key = (leftover.kind, leftover.id.clone());
+            let since = seen.get(&key).copied().unwrap_or(now);
+            still.insert(key, since);
+            if self.clock.age(leftover.created_at.unwrap_or(since)) >= self.timings.grace {
+                due.push(leftover);
+            }
+        }
+        *seen = still;
+        due
+    }
+}
