@@ -102,8 +102,7 @@ impl InstanceId {
     /// The length in characters.
     pub const LEN: usize = 12;
 
-    /// A new random id: 48 bits, so that two of a million runners meet once in five hundred
-    /// fleets; the store and the backends refuse the second.
+    /// A new random id of 48 bits. Should two ever meet, the store refuses the second.
     #[must_use]
     pub fn random() -> Self {
         Self::from_rng(&mut rand::rng())

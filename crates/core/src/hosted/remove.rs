@@ -85,10 +85,11 @@ impl<C: Cloud> HostedRunners<C> {
             .await
         {
             Ok(StopOutcome::Busy) => Ok(None),
-            Ok(StopOutcome::Stopped) => self.take_down(instance).await.map(Some),
             // No runner: either not installed yet, or done; the health rules know which.
             Ok(StopOutcome::NotRunning) if mode == StopMode::Idle => Ok(None),
-            Ok(StopOutcome::NotRunning) => self.take_down(instance).await.map(Some),
+            Ok(StopOutcome::Stopped | StopOutcome::NotRunning) => {
+                self.take_down(instance).await.map(Some)
+            }
             Err(_) if mode == StopMode::IdleOrBusy => self.take_down(instance).await.map(Some),
             Err(error) => Err(error.with_context("runner", &instance.name)),
         }
