@@ -1,1 +1,45 @@
-//! The client of GitHub's runner API.
+//! The client of GitHub's self-hosted runner API, for github.com, GitHub Enterprise Cloud with
+//! data residency, and GitHub Enterprise Server.
+//!
+//! One [`GitHub`] serves one GitHub host with one credential ([`Auth`]) and any number of
+//! scopes. It is cheap to clone; its clones share connections, rate budget, `ETag`s and tokens.
+//!
+//! Promises that callers may build on:
+//! - every call ends: each attempt has a deadline, at most three attempts are made, and only
+//!   calls that may be repeated without harm, or certainly were not sent, are made again;
+//! - a list is whole or an error, never a part;
+//! - once GitHub asks for fewer calls, later ones fail at once with
+//!   [`ErrorKind::RateLimited`](runner_manager_core::ErrorKind::RateLimited) until it takes
+//!   calls again;
+//! - no error, log line or `Debug` text holds a secret.
+//!
+//! Paths and shapes are those of GitHub's `OpenAPI` description, API version `2022-11-28`.
+
+mod answer;
+mod app;
+mod auth;
+mod call;
+mod check;
+mod classify;
+mod client;
+mod config;
+mod etag;
+mod http;
+mod jobs;
+mod limits;
+mod model;
+mod pages;
+mod retry;
+mod runners;
+mod text;
+mod tokens;
+mod transport;
+mod urls;
+mod wire;
+
+pub use client::GitHub;
+pub use config::{Auth, GitHubConfig};
+pub use model::{
+    Deleted, Finding, JitRequest, JitRunner, Listing, RateLimit, RegistrationToken, RemoteJob,
+    RemoteRunner, RemovalToken,
+};
