@@ -22,8 +22,11 @@ impl GitHub {
         let call = Call::get(url.clone(), "none");
         match self.0.transport.send(&call, &url, None, None).await {
             Ok(answer) => {
-                findings.push(reach(&answer));
-                findings.extend(clock(&answer, Timestamp::now()));
+                let reached = reach(&answer);
+                // Another server's clock says nothing.
+                let clock = reached.ok.then(|| clock(&answer, Timestamp::now()));
+                findings.push(reached);
+                findings.extend(clock.flatten());
             }
             Err(failure) => findings.push(bad("GitHub cannot be reached", &failure.error)),
         }
