@@ -1,0 +1,280 @@
+//! What holds all processes of one runner together: its cgroup, its user, its session and mark.
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use runner_manager_core::Result;
+use rustix::process::Signal;
+
+use crate::api::late;
+use crate::cgroup::Cgroup;
+use crate::record::Identity;
+use crate::scan::{self, Markers, Scanner, Seen};
+
+/// The processes of one runner.
+#[derive(Debug, Clone)]
+pub(crate) struct Fence {
+    pub(crate) cgroup: Option<Cgroup>,
+    /// The runner's own user; `None` where it shares the manager's.
+    pub(crate) uid: Option<u32>,
+    pub(crate) main: Option<Identity>,
+    /// The value of [`scan::MARKER`].
+    pub(crate) marker: String,
+}
+
+impl Fence {
+    /// What a scan must read for [`Self::of`].
+    pub(crate) fn markers(&self) -> Markers {
+        if self.uid.is_some() {
+            Markers::Skip
+        } else {
+            Markers::Read
+        }
+    }
+
+    /// The runner's processes among all.
+    ///
+    /// With a user of its own: that user's, and the main process, which is root's at first.
+    /// Without: those that carry the mark, and while the main process lives (and carries it)
+    /// its session and its descendants. Once it is gone its pid proves nothing.
+    fn of<'a>(&self, all: &'a [Seen]) -> Vec<&'a Seen> {
+        let main = all.iter().find(|seen| Some(seen.id) == self.main);
+        if let Some(uid) = self.uid {
+            let ours = |seen: &&Seen| seen.uid == uid || Some(seen.id) == self.main;
+            return all.iter().filter(ours).collect();
+        }
+        let marked = |seen: &Seen| seen.marker.as_deref() == Some(self.marker.as_str());
+        let main = main.filter(|main| marked(main)).map(|main| main.id.pid);
+        let mut ours: HashSet<i32> = all
+            .iter()
+            .filter(|seen| marked(seen) || main.is_some_and(|main| main == seen.session))
+            .map(|seen| seen.id.pid)
+            .collect();
+        loop {
+            let before = ours.len();
+            for seen in all {
+                if ours.contains(&seen.parent) {
+                    ours.insert(seen.id.pid);
+                }
+            }
+            if ours.len() == before {
+                break;
+            }
+        }
+        all.iter()
+            .filter(|seen| ours.contains(&seen.id.pid))
+            .collect()
+    }
+
+    /// The runner's processes, from its cgroup or a recent scan.
+    pub(crate) fn members(&self, scanner: &Scanner) -> Result<Vec<Seen>> {
+        match &self.cgroup {
+            Some(group) => self.in_cgroup(group),
+            None => {
+                let all = scanner.recent(self.markers())?;
+                Ok(self.of(&all).into_iter().cloned().collect())
+            }
+        }
+    }
+
+    fn in_cgroup(&self, group: &Cgroup) -> Result<Vec<Seen>> {
+        let mut members: Vec<Seen> = group.pids()?.into_iter().filter_map(Seen::one).collect();
+        // The main process joins its group a moment after it was started.
+        if let Some(main) = self.main
+            && !members.iter().any(|seen| seen.id == main)
+        {
+            members.extend(Seen::one(main.pid).filter(|seen| seen.id == main));
+        }
+        Ok(members)
+    }
+
+    fn members_now(&self) -> Result<Vec<Seen>> {
+        match &self.cgroup {
+            Some(group) => self.in_cgroup(group),
+            None => {
+                let all = scan::all(self.markers())?;
+                Ok(self.of(&all).into_iter().cloned().collect())
+            }
+        }
+    }
+
+    /// Kills until nothing is left, or the deadline.
+    pub(crate) fn kill(&self, deadline: Instant) -> Result<()> {
+        let mut pause = Duration::from_micros(500);
+        loop {
+            let mut populated = false;
+            if let Some(group) = &self.cgroup {
+                populated = group.is_populated()?;
+                if populated {
+                    group.kill()?;
+                }
+            }
+            let all = scan::all(self.markers())?;
+            let ours = self.of(&all);
+            // The main process last: while it lives its session is proven.
+            for seen in ours.iter().filter(|seen| Some(seen.id) != self.main) {
+                scan::signal(seen.id, Signal::KILL);
+            }
+            for seen in ours.iter().filter(|seen| Some(seen.id) == self.main) {
+                scan::signal(seen.id, Signal::KILL);
+            }
+            if !populated && ours.is_empty() {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                let pids: Vec<i32> = ours.iter().map(|seen| seen.id.pid).collect();
+                let error = late("processes of the runner outlive their kill signal");
+                return Err(error.with_context("pids", format!("{pids:?}")));
+            }
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(20));
+        }
+    }
+
+    /// Stops all processes where they are and says which they are. They go on when the answer
+    /// is dropped.
+    pub(crate) fn freeze(&self, deadline: Instant) -> Result<Frozen<'_>> {
+        // Made first, so that a failure midway thaws as well.
+        let mut frozen = Frozen {
+            fence: self,
+            members: Vec::new(),
+        };
+        frozen.members = match &self.cgroup {
+            Some(group) => {
+                group.freeze(deadline)?;
+                self.members_now()?
+            }
+            None => self.stop_all(deadline)?,
+        };
+        Ok(frozen)
+    }
+
+    /// Sends a stop signal until a look finds every process stopped.
+    fn stop_all(&self, deadline: Instant) -> Result<Vec<Seen>> {
+        loop {
+            let members = self.members_now()?;
+            let moving = members.iter().filter(|seen| !is_stopped(seen));
+            if moving
+                .map(|seen| scan::signal(seen.id, Signal::STOP))
+                .count()
+                == 0
+            {
+                return Ok(members);
+            }
+            if Instant::now() >= deadline {
+                return Err(late("processes of the runner do not stop"));
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Lets everything go on.
+    pub(crate) fn thaw(&self) -> Result<()> {
+        match &self.cgroup {
+            Some(group) => group.thaw(),
+            None => {
+                for seen in self.members_now()? {
+                    scan::signal(seen.id, Signal::CONT);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether a manager that is gone left the runner frozen.
+    pub(crate) fn is_frozen(&self) -> bool {
+        match (&self.cgroup, self.main) {
+            (Some(group), _) => group.is_freezing(),
+            (None, Some(main)) => {
+                Seen::one(main.pid).is_some_and(|seen| seen.id == main && is_stopped(&seen))
+            }
+            (None, None) => false,
+        }
+    }
+}
+
+fn is_stopped(seen: &Seen) -> bool {
+    matches!(seen.state, 'T' | 't')
+}
+
+/// A runner that stands still until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Frozen<'a> {
+    fence: &'a Fence,
+    pub(crate) members: Vec<Seen>,
+}
+
+impl Drop for Frozen<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = self.fence.thaw() {
+            // The next list finds it frozen and tries again.
+            tracing::warn!(%error, runner = self.fence.marker, "cannot thaw the runner");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(pid: i32, parent: i32, session: i32, marker: Option<&str>) -> Seen {
+        Seen {
+            id: Identity { pid, start: 100 },
+            parent,
+            session,
+            comm: "x".into(),
+            state: 'S',
+            uid: 1000,
+            marker: marker.map(str::to_owned),
+        }
+    }
+
+    fn ours(fence: &Fence, all: &[Seen]) -> Vec<i32> {
+        fence.of(all).iter().map(|seen| seen.id.pid).collect()
+    }
+
+    #[test]
+    fn without_a_user_only_marks_and_the_living_main_process_prove() {
+        let mut fence = Fence {
+            cgroup: None,
+            uid: None,
+            main: Some(Identity {
+                pid: 10,
+                start: 100,
+            }),
+            marker: "r/app".into(),
+        };
+        let all = [
+            seen(10, 1, 10, Some("r/app")),
+            seen(11, 10, 10, None),
+            seen(12, 11, 12, None),
+            seen(13, 1, 13, Some("r/app")),
+            seen(14, 1, 14, Some("r/other")),
+            seen(15, 1, 15, None),
+        ];
+        assert_eq!(ours(&fence, &all), [10, 11, 12, 13]);
+        // The pid is used again by somebody else, who leads a session of the same number.
+        fence.main = Some(Identity { pid: 10, start: 99 });
+        let again = [seen(10, 1, 10, None), seen(11, 10, 10, None)];
+        assert!(ours(&fence, &again).is_empty());
+        // A record that points at a process without the mark is not believed.
+        fence.main = Some(Identity {
+            pid: 15,
+            start: 100,
+        });
+        assert!(!ours(&fence, &all).contains(&15));
+    }
+
+    #[test]
+    fn a_user_of_its_own_proves_everything_of_that_user() {
+        let fence = Fence {
+            cgroup: None,
+            uid: Some(70_000),
+            main: None,
+            marker: "r/app".into(),
+        };
+        let mut stray = seen(9, 1, 9, None);
+        stray.uid = 70_000;
+        assert_eq!(ours(&fence, &[stray, seen(10, 9, 9, Some("r/app"))]), [9]);
+    }
+}

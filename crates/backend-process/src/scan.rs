@@ -1,0 +1,161 @@
+//! Looking at processes.
+
+use std::ffi::OsStr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use procfs::process::Process;
+use runner_manager_core::{Error, ErrorKind, Result};
+use rustix::process::{Pid, PidfdFlags, Signal};
+
+use crate::record::Identity;
+
+/// The environment variable that marks the processes of a runner: `{realm}/{name}`.
+pub(crate) const MARKER: &str = "RUNNER_MANAGER_INSTANCE";
+
+/// One process.
+#[derive(Debug, Clone)]
+pub(crate) struct Seen {
+    pub(crate) id: Identity,
+    pub(crate) parent: i32,
+    pub(crate) session: i32,
+    pub(crate) comm: String,
+    pub(crate) state: char,
+    pub(crate) uid: u32,
+    /// The value of [`MARKER`], where it was asked for and may be read.
+    pub(crate) marker: Option<String>,
+}
+
+/// Whether a scan reads the marker of each process of this user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Markers {
+    Read,
+    Skip,
+}
+
+impl Seen {
+    fn read(process: &Process, markers: Option<u32>) -> Option<Self> {
+        let stat = process.stat().ok()?;
+        // A zombie has ended; its parent has not looked yet.
+        if matches!(stat.state, 'Z' | 'X') {
+            return None;
+        }
+        let mut uid = process.uid().ok()?;
+        // The folder of a process that may not be dumped belongs to root, whoever runs it.
+        if uid == 0 && markers.is_none() && stat.ppid != 2 {
+            uid = process.status().ok()?.ruid;
+        }
+        let marker = if markers == Some(uid) {
+            let environ = process.environ().unwrap_or_default();
+            environ
+                .get(OsStr::new(MARKER))
+                .and_then(|value| value.to_str().map(str::to_owned))
+        } else {
+            None
+        };
+        Some(Self {
+            id: Identity {
+                pid: stat.pid,
+                start: stat.starttime,
+            },
+            parent: stat.ppid,
+            session: stat.session,
+            comm: stat.comm,
+            state: stat.state,
+            uid,
+            marker,
+        })
+    }
+
+    /// One process; `None` when it has ended.
+    pub(crate) fn one(pid: i32) -> Option<Self> {
+        // Nobody's user id: the marker is not read.
+        Self::read(&Process::new(pid).ok()?, Some(u32::MAX))
+    }
+}
+
+/// Whether this very process lives.
+pub(crate) fn is_alive(id: Identity) -> bool {
+    Process::new(id.pid)
+        .and_then(|process| process.stat())
+        .is_ok_and(|stat| stat.starttime == id.start && !matches!(stat.state, 'Z' | 'X'))
+}
+
+/// When a process was started; it may be a zombie already.
+pub(crate) fn identity(pid: i32) -> Result<Identity> {
+    let stat = Process::new(pid)
+        .and_then(|process| process.stat())
+        .map_err(|e| Error::new(ErrorKind::Local, "cannot read /proc").with_source(e))?;
+    Ok(Identity {
+        pid,
+        start: stat.starttime,
+    })
+}
+
+/// All processes. Those that end meanwhile are left out.
+pub(crate) fn all(markers: Markers) -> Result<Vec<Seen>> {
+    let own = (markers == Markers::Read).then(|| rustix::process::geteuid().as_raw());
+    let list = procfs::process::all_processes()
+        .map_err(|e| Error::new(ErrorKind::Local, "cannot list /proc").with_source(e))?;
+    Ok(list
+        .filter_map(|process| Seen::read(&process.ok()?, own))
+        .collect())
+}
+
+/// Sends a signal to this very process. One that has ended is fine.
+pub(crate) fn signal(id: Identity, signal: Signal) {
+    let Some(pid) = Pid::from_raw(id.pid) else {
+        return;
+    };
+    // First the handle, then the look: from then on the handle cannot be of another process.
+    let Ok(handle) = rustix::process::pidfd_open(pid, PidfdFlags::empty()) else {
+        return;
+    };
+    if is_alive(id) {
+        // The only failure left is that it has ended, or that it is not ours.
+        let _ = rustix::process::pidfd_send_signal(handle, signal);
+    }
+}
+
+/// Scans shared by looks that come at the same time, so that a list of many runners reads
+/// `/proc` once.
+#[derive(Debug, Default)]
+pub(crate) struct Scanner(Mutex<Option<(Instant, Arc<Vec<Seen>>)>>);
+
+impl Scanner {
+    const FRESH: Duration = Duration::from_millis(100);
+
+    /// A scan of which no part is older than 100 ms.
+    pub(crate) fn recent(&self, markers: Markers) -> Result<Arc<Vec<Seen>>> {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((at, seen)) = &*last
+            && at.elapsed() < Self::FRESH
+        {
+            return Ok(Arc::clone(seen));
+        }
+        let begun = Instant::now();
+        let seen = Arc::new(all(markers)?);
+        *last = Some((begun, Arc::clone(&seen)));
+        Ok(seen)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pid_with_another_start_time_is_not_the_process() {
+        let me = i32::try_from(std::process::id()).unwrap();
+        let id = identity(me).unwrap();
+        assert!(is_alive(id));
+        let other = Identity {
+            start: id.start + 1,
+            ..id
+        };
+        assert!(!is_alive(other));
+        // Were it sent to the pid alone, this test would end here.
+        signal(other, Signal::KILL);
+        assert!(all(Markers::Skip).unwrap().iter().any(|seen| seen.id == id));
+    }
+}
