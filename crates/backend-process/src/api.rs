@@ -86,10 +86,12 @@ impl Sight {
             return Native::Rebooted;
         }
         if self.alive {
+            // Not started yet, and nobody is about to start it: the launcher has heard `go`
+            // and not said so yet, or it is about to end.
             return match (self.started, self.over_disk) {
-                (false, _) => Native::Preparing,
-                (true, true) => Native::OverDisk,
-                (true, false) => Native::Running,
+                (false, _) if self.locked => Native::Preparing,
+                (_, true) => Native::OverDisk,
+                (_, false) => Native::Running,
             };
         }
         match (self.phase, self.started, self.exit_code) {
@@ -182,9 +184,17 @@ mod tests {
             (
                 Sight {
                     started: false,
+                    locked: true,
                     ..alive
                 },
                 Native::Preparing,
+            ),
+            (
+                Sight {
+                    started: false,
+                    ..alive
+                },
+                Native::Running,
             ),
             (
                 Sight {

@@ -34,7 +34,7 @@ pub(crate) fn stage() -> PathBuf {
 pub(crate) fn connect(config: ProcessConfig) -> Result<Host> {
     let source = config.validate()?;
     let root = rustix::process::geteuid().is_root();
-    find_programs(root)?;
+    let setsid = find_programs(root)?;
     let work_dir = open_work_dir(&config.work_dir, root)?;
     let realm = tarball::hex(&Sha256::digest(work_dir.as_os_str().as_encoded_bytes())[..8]);
     let users = if root {
@@ -57,6 +57,7 @@ pub(crate) fn connect(config: ProcessConfig) -> Result<Host> {
         users,
         cgroups,
         boot_id,
+        setsid,
         scanner: Scanner::default(),
         disk: DiskWatch::default(),
     };
@@ -64,20 +65,21 @@ pub(crate) fn connect(config: ProcessConfig) -> Result<Host> {
     Ok(host)
 }
 
-fn find_programs(root: bool) -> Result<()> {
+/// Looks for all programs, and says where the first of them is.
+fn find_programs(root: bool) -> Result<PathBuf> {
     let count = if root { PROGRAMS.len() } else { WITHOUT_ROOT };
-    let folders = ["/usr/bin", "/bin", "/usr/sbin", "/sbin"];
+    let mut first = None;
     for program in &PROGRAMS[..count] {
-        let found = folders
-            .iter()
-            .any(|folder| Path::new(folder).join(program).exists());
-        if !found {
+        let folders = ["/usr/bin", "/bin", "/usr/sbin", "/sbin"];
+        let mut paths = folders.iter().map(|folder| Path::new(folder).join(program));
+        let Some(path) = paths.find(|path| path.exists()) else {
             let message =
                 format!("the program `{program}` is missing; install util-linux and coreutils");
             return Err(Error::new(ErrorKind::Local, message));
-        }
+        };
+        first.get_or_insert(path);
     }
-    Ok(())
+    Ok(first.unwrap_or_default())
 }
 
 /// Makes the work folder and what it always holds, and checks whose it is.

@@ -25,7 +25,7 @@ pub(crate) const WORKER: &str = "Runner.Worker";
 
 /// Ends a runner, with all that belongs to it.
 pub(crate) fn terminate(host: &Host, name: &RunnerName) -> Result<()> {
-    let lock = Lock::take(host.lock_path(name), Instant::now() + PATIENCE)?;
+    let lock = Lock::take(&host.lock_path(name), Instant::now() + PATIENCE)?;
     let record = host.record(name)?;
     if let Some(record) = &record
         && let Some(reason) = failure(host, record)?
@@ -140,7 +140,7 @@ fn fences(host: &Host, name: &RunnerName, record: Option<&Record>, uids: &[u32])
 /// Stops a runner where the mode allows; check and stop are one step, for the runner stands
 /// still in between.
 pub(crate) fn stop(host: &Host, name: &RunnerName, mode: StopMode) -> Result<StopOutcome> {
-    let _lock = Lock::take(host.lock_path(name), Instant::now() + PATIENCE)?;
+    let _lock = Lock::take(&host.lock_path(name), Instant::now() + PATIENCE)?;
     let Some(record) = host.record(name)? else {
         return Ok(StopOutcome::NotRunning);
     };

@@ -31,6 +31,8 @@ pub(crate) struct Host {
     /// As root, where there is cgroup v2.
     pub(crate) cgroups: Option<Cgroups>,
     pub(crate) boot_id: String,
+    /// Where `setsid` is, whatever the runner's `PATH` says.
+    pub(crate) setsid: PathBuf,
     pub(crate) scanner: Scanner,
     pub(crate) disk: DiskWatch,
 }
@@ -83,42 +85,34 @@ impl Host {
     pub(crate) fn look(&self, record: &Record) -> Result<Native> {
         let folder = self.folder(&record.name);
         let same_boot = record.boot_id == self.boot_id;
-        let is_alive = |record: &Record| same_boot && record.main.is_some_and(scan::is_alive);
-        let mut alive = is_alive(record);
+        let alive = same_boot && record.main.is_some_and(scan::is_alive);
         let started = folder.join("started").exists();
-        let exit_code = if alive {
-            None
-        } else {
-            exchange::exit_code(&folder, self.owner(record))?
-        };
-        let mut sight = Sight {
+        let sight = Sight {
             phase: record.phase,
             same_boot,
             alive,
-            locked: false,
+            locked: !started && Lock::is_held(&self.lock_path(&record.name))?,
             started,
-            exit_code,
+            exit_code: if alive {
+                None
+            } else {
+                exchange::exit_code(&folder, self.owner(record))?
+            },
             over_disk: alive && self.is_over_disk(&record.name, &folder),
         };
-        if sight.native() == Native::Abandoned {
-            sight.locked = Lock::is_held(&self.lock_path(&record.name))?;
-        }
-        if sight.native() == Native::Abandoned {
-            // A launch may have gone on and ended between the two looks.
-            if let Some(now) = Record::load(&folder, &record.name)?
-                && now != *record
-            {
-                alive = is_alive(&now);
-                sight.phase = now.phase;
-                sight.alive = alive;
-                sight.started = folder.join("started").exists();
-            }
-        }
         if alive {
             logs::bound(&folder, logs::MAX_LOG)?;
             self.thaw_if_left(record)?;
         }
-        Ok(sight.native())
+        let native = sight.native();
+        if native != Native::Abandoned {
+            return Ok(native);
+        }
+        // A launch may have gone on and ended between the looks at its parts.
+        match self.record(&record.name)? {
+            Some(now) if now != *record => self.look(&now),
+            _ => Ok(native),
+        }
     }
 
     fn is_over_disk(&self, name: &RunnerName, folder: &Path) -> bool {

@@ -42,7 +42,7 @@ pub(crate) fn launch(
 ) -> Result<CloudInstance> {
     environment::refuse_unsupported(&spec.support)?;
     let message = start_message(&spec.credential)?;
-    let lock = Lock::take(host.lock_path(&spec.name), Instant::now() + PATIENCE)?;
+    let lock = Lock::take(&host.lock_path(&spec.name), Instant::now() + PATIENCE)?;
     match adopt(host, &spec.name) {
         Ok(Some(instance)) => return Ok(instance),
         Ok(None) => {}
@@ -244,7 +244,7 @@ fn spawn(
         let tmp = folder.join("tmp").display().to_string();
         env.entry("TMPDIR".into()).or_insert(tmp);
     }
-    let mut command = tokio::process::Command::new("setsid");
+    let mut command = tokio::process::Command::new(&host.setsid);
     command
         .args(["/bin/sh", "-c", LAUNCH, "runner-manager"])
         .arg(folder)

@@ -85,7 +85,7 @@ fn marked(host: &Host) -> Result<Vec<Candidate>> {
 /// Removes what a leftover's runner has left, unless it has a valid record by now.
 pub(crate) fn remove(host: &Host, leftover: &Leftover) -> Result<()> {
     let name = &leftover.name;
-    let lock = Lock::take(host.lock_path(name), Instant::now() + PATIENCE)?;
+    let lock = Lock::take(&host.lock_path(name), Instant::now() + PATIENCE)?;
     if host.record(name)?.is_some() {
         return Ok(());
     }

@@ -21,9 +21,9 @@ const FLAGS: OFlags = OFlags::RDWR.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC
 
 impl Lock {
     /// Waits for the lock until the deadline.
-    pub(crate) fn take(path: PathBuf, deadline: Instant) -> Result<Self> {
+    pub(crate) fn take(path: &Path, deadline: Instant) -> Result<Self> {
         loop {
-            if let Some(lock) = Self::try_take(&path)? {
+            if let Some(lock) = Self::try_take(path)? {
                 return Ok(lock);
             }
             if Instant::now() >= deadline {
@@ -91,12 +91,12 @@ mod tests {
         let first = Lock::try_take(&path).unwrap().unwrap();
         assert!(Lock::is_held(&path).unwrap());
         assert!(Lock::try_take(&path).unwrap().is_none());
-        assert!(Lock::take(path.clone(), Instant::now()).is_err());
+        assert!(Lock::take(&path, Instant::now()).is_err());
         let (sender, receiver) = std::sync::mpsc::channel();
         let other = path.clone();
         let waiting = std::thread::spawn(move || {
             let deadline = Instant::now() + Duration::from_secs(10);
-            let lock = Lock::take(other, deadline).unwrap();
+            let lock = Lock::take(&other, deadline).unwrap();
             sender.send(()).unwrap();
             lock
         });

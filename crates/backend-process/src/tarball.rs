@@ -36,7 +36,7 @@ pub(crate) fn unpack(path: &Path, sha256: &str, shared: &Path, locks: &Path) -> 
     if target.is_dir() {
         return Ok(target);
     }
-    let _lock = Lock::take(locks.join("unpack"), Instant::now() + PATIENCE)?;
+    let _lock = Lock::take(&locks.join("unpack"), Instant::now() + PATIENCE)?;
     if target.is_dir() {
         return Ok(target);
     }
