@@ -21,7 +21,7 @@ async fn a_pid_that_is_used_again_is_not_the_runner() {
     let bed = Bed::new("idle");
     let manager = bed.connect("app").await.unwrap();
     let name = create(&manager).await;
-    wait_for_busy(&manager, &name, false).await;
+    wait_for_busy(&bed, &manager, &name, false).await;
     let mut stranger = std::process::Command::new("sleep")
         .arg("600")
         .spawn()
@@ -49,7 +49,7 @@ async fn runners_of_an_earlier_start_of_the_machine_are_errors() {
     let bed = Bed::new("idle");
     let manager = bed.connect("app").await.unwrap();
     let name = create(&manager).await;
-    wait_for_busy(&manager, &name, false).await;
+    wait_for_busy(&bed, &manager, &name, false).await;
     edit(&bed, &name, |record| record["boot_id"] = json!("earlier"));
     let runner = manager
         .get_runner(name.instance_id())
@@ -151,7 +151,7 @@ async fn a_launch_finishes_what_a_crash_began() {
     .unwrap();
     let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
     edit(&bed, &spec.name, |record| {
-        record["boot_id"] = json!(boot_id.trim())
+        record["boot_id"] = json!(boot_id.trim());
     });
     let half = cloud.get(&spec.name).await.unwrap().unwrap();
     assert_eq!(half.state, CloudRunnerState::Error);
@@ -171,7 +171,7 @@ async fn a_runner_left_frozen_goes_on() {
     let bed = Bed::new("idle");
     let manager = bed.connect("app").await.unwrap();
     let name = create(&manager).await;
-    wait_for_busy(&manager, &name, false).await;
+    wait_for_busy(&bed, &manager, &name, false).await;
     let record: Value = serde_json::from_str(&bed.read(&name, "instance.json").unwrap()).unwrap();
     let pid = record["main"]["pid"].as_i64().unwrap();
     let freeze = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
@@ -282,7 +282,7 @@ async fn a_limit_without_its_controller_is_refused() {
         Ok(manager) => {
             assert!(is_root() && offered.contains("memory"));
             let name = create(&manager).await;
-            wait_for_busy(&manager, &name, false).await;
+            wait_for_busy(&bed, &manager, &name, false).await;
             delete(&manager, &name).await;
         }
         Err(error) => {

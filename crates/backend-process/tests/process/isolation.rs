@@ -13,7 +13,7 @@ async fn the_environment_is_new_and_the_arguments_hold_no_secret() {
     let bed = Bed::new("idle");
     let manager = bed.connect("app").await.unwrap();
     let name = create(&manager).await;
-    wait_for_busy(&manager, &name, false).await;
+    wait_for_busy(&bed, &manager, &name, false).await;
     let env = bed.wait_for(&name, "home/env").await;
     let keys: Vec<&str> = env
         .lines()
@@ -65,7 +65,7 @@ async fn a_token_configures_and_no_process_keeps_it() {
     );
     assert_eq!(arguments, want);
     assert_eq!(bed.wait_for(&name, "home/config-token").await.trim(), TOKEN);
-    wait_for_busy(&manager, &name, false).await;
+    wait_for_busy(&bed, &manager, &name, false).await;
     for entry in fs::read_dir("/proc").unwrap().flatten() {
         for file in ["cmdline", "environ"] {
             let text = fs::read(entry.path().join(file)).unwrap_or_default();
@@ -83,7 +83,7 @@ async fn each_runner_has_its_own_place_and_the_shared_folder_stays_as_it_is() {
     let manager = bed.connect("app").await.unwrap();
     let (a, b) = (create(&manager).await, create(&manager).await);
     for name in [&a, &b] {
-        wait_for_busy(&manager, name, false).await;
+        wait_for_busy(&bed, &manager, name, false).await;
         bed.wait_for(name, "home/uid").await;
         assert!(bed.folder(name).join("runner/.runner").exists());
         let tool = fs::metadata(bed.folder(name).join("runner/bin/Runner.Worker")).unwrap();

@@ -15,7 +15,7 @@ async fn an_idle_runner_lives_and_goes() {
     let manager = bed.connect("app").await.unwrap();
     let name = create(&manager).await;
     bed.wait_for(&name, "home/env").await;
-    wait_for_busy(&manager, &name, false).await;
+    wait_for_busy(&bed, &manager, &name, false).await;
     let runner = manager
         .get_runner(name.instance_id())
         .await
@@ -73,7 +73,7 @@ async fn the_guest_says_what_runs_and_stops_only_what_is_idle() {
             assert_eq!(outcome, StopOutcome::Busy);
             assert!(guest.probe().await.unwrap().worker);
             // It goes on: a stopped process would show as such.
-            for pid in processes(&format!("{}", mark(&instance.name))) {
+            for pid in processes(&mark(&instance.name)) {
                 let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
                 assert!(!stat.contains(") T "), "{stat}");
             }
@@ -114,10 +114,10 @@ async fn a_busy_runner_is_flushed_only_on_demand() {
     let bed = Bed::new("busy");
     let manager = bed.connect("app").await.unwrap();
     let name = create(&manager).await;
-    wait_for_busy(&manager, &name, true).await;
+    wait_for_busy(&bed, &manager, &name, true).await;
     assert!(flush(&manager, false).await.is_empty());
     assert!(cleanup(&manager).await.is_empty());
-    wait_for_busy(&manager, &name, true).await;
+    wait_for_busy(&bed, &manager, &name, true).await;
     assert_eq!(flush(&manager, true).await.len(), 1);
     bed.assert_nothing_left();
 }
@@ -190,7 +190,7 @@ async fn a_new_manager_finds_the_runners_of_the_old() {
     let bed = Bed::new("idle");
     let old = bed.connect("app").await.unwrap();
     let name = create(&old).await;
-    wait_for_busy(&old, &name, false).await;
+    wait_for_busy(&bed, &old, &name, false).await;
     drop(old);
     let new = bed.connect("app").await.unwrap();
     let runners = new.get_runners(None).await.unwrap();
@@ -225,7 +225,7 @@ async fn many_are_created_at_once() {
     let creates = (0..16).map(|_| create(&manager));
     let names = futures::future::join_all(creates).await;
     for name in &names {
-        wait_for_busy(&manager, name, false).await;
+        wait_for_busy(&bed, &manager, name, false).await;
     }
     assert_eq!(manager.get_runners(None).await.unwrap().len(), 16);
     let mut uids: Vec<String> = Vec::new();
@@ -245,13 +245,13 @@ async fn prefixes_do_not_touch_each_other() {
     let one = bed.connect("app-1").await.unwrap();
     let ten = bed.connect("app-10").await.unwrap();
     let (a, b) = (create(&one).await, create(&ten).await);
-    wait_for_busy(&one, &a, false).await;
-    wait_for_busy(&ten, &b, false).await;
+    wait_for_busy(&bed, &one, &a, false).await;
+    wait_for_busy(&bed, &ten, &b, false).await;
     let foreign = bed.work_dir().join("app-1-x");
     fs::create_dir(&foreign).unwrap();
     assert_eq!(one.get_runners(None).await.unwrap().len(), 1);
     assert_eq!(flush(&one, true).await.len(), 1);
-    wait_for_busy(&ten, &b, false).await;
+    wait_for_busy(&bed, &ten, &b, false).await;
     assert!(foreign.exists());
     delete(&ten, &b).await;
     bed.assert_nothing_left();

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use futures::TryStreamExt;
 use runner_manager_backend_process::{BACKEND, ProcessCloud, ProcessConfig};
 use runner_manager_core::{
-    BackendContext, CloudRunnerManager, Connected, CreateRunner, GitHubPath, GitHubRunnerConfig,
-    InstanceId, Labels, LaunchSpec, NamePrefix, RemoveToken, Result, RunnerCredential,
-    RunnerMetrics, RunnerName, Secret, SupportServiceConfig, SystemClock, Timings,
+    BackendContext, Connected, CreateRunner, GitHubPath, GitHubRunnerConfig, InstanceId, Labels,
+    LaunchSpec, NamePrefix, RemoveToken, Result, RunnerCredential, RunnerMetrics, RunnerName,
+    Secret, SupportServiceConfig, SystemClock, Timings,
 };
 use serde_json::{Value, json};
 
@@ -27,11 +27,11 @@ echo "$ACTIONS_RUNNER_INPUT_TOKEN" >"$HOME/config-token"
 /// What it does is told by `FAKE`.
 const RUN_SH: &str = r#"#!/bin/sh
 here=$(cd "$(dirname "$0")" && pwd)
-env >"$HOME/env"
 tr '\0' '\n' </proc/$PPID/cmdline >"$HOME/parent-args"
 id -u >"$HOME/uid"
 id -un >"$HOME/user" 2>/dev/null
-touch "$here/.runner" /tmp/of-a-job
+touch "$here/.runner" "${TMPDIR:-/tmp}/of-a-job"
+env >"$HOME/env"
 echo "hello from the runner"
 case ${FAKE:-idle} in
 idle) "$here/bin/Runner.Listener" 600 ;;
@@ -294,13 +294,11 @@ pub(crate) async fn cleanup(manager: &Connected) -> Vec<RunnerMetrics> {
 }
 
 /// Waits until the runner's program shows itself: busy or not.
-pub(crate) async fn wait_for_busy(manager: &Connected, name: &RunnerName, busy: bool) {
+pub(crate) async fn wait_for_busy(bed: &Bed, manager: &Connected, name: &RunnerName, busy: bool) {
+    bed.wait_for(name, "home/env").await;
     eventually("the runner's process", async || {
-        let runner = manager
-            .get_runner(name.instance_id())
-            .await
-            .unwrap()
-            .unwrap();
+        let id = name.instance_id();
+        let runner = manager.get_runner(id).await.unwrap().unwrap();
         (runner.busy == Some(busy)).then_some(())
     })
     .await;
