@@ -13,7 +13,7 @@ use runner_manager_core::{
     RunnerCredential, RunnerName,
 };
 
-use crate::api::{Native, file_error};
+use crate::api::{Native, file_error, late};
 use crate::cgroup::Cgroup;
 use crate::files::{self, make_dir};
 use crate::host::Host;
@@ -96,25 +96,30 @@ fn start_message(credential: &RunnerCredential) -> Result<Vec<u8>> {
 /// What an earlier launch of this name has made, unless the runner never started: then it is
 /// removed.
 fn adopt(host: &Host, name: &RunnerName) -> Result<Option<CloudInstance>> {
-    // A launcher whose manager crashed before `go` is about to end.
-    let deadline = Instant::now() + Duration::from_secs(5);
     let record = host.record(name)?;
-    while let Some(record) = &record {
-        match host.look(record)? {
-            Native::Preparing if Instant::now() < deadline && is_unstarted(host, record) => {
-                std::thread::sleep(Duration::from_millis(2));
+    if let Some(record) = &record {
+        // A launcher whose manager crashed before `go` is about to end; one that heard it is
+        // about to say so.
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            // First this, then the look: what a dead launcher has left is final.
+            let alive = record.main.is_some_and(scan::is_alive);
+            match host.look(record)? {
+                Native::Preparing | Native::Abandoned if !alive => break,
+                Native::Preparing | Native::Abandoned if Instant::now() >= deadline => {
+                    return Err(late(
+                        "the launcher of an earlier launch neither starts nor ends",
+                    ));
+                }
+                Native::Preparing | Native::Abandoned => {
+                    std::thread::sleep(Duration::from_millis(2));
+                }
+                _ => return host.show(record).map(Some),
             }
-            Native::Preparing | Native::Abandoned => break,
-            _ => return host.show(record).map(Some),
         }
     }
     end::purge(host, name, record.as_ref())?;
     Ok(None)
-}
-
-fn is_unstarted(host: &Host, record: &Record) -> bool {
-    let started = host.folder(&record.name).join("started").exists();
-    !started && record.main.is_some_and(scan::is_alive)
 }
 
 /// A launcher that waits for `go`. Dropped, it hears the end of its input and ends.

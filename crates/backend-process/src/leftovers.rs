@@ -74,7 +74,7 @@ fn candidates(host: &Host) -> Result<Vec<Candidate>> {
 /// by.
 fn marked(host: &Host) -> Result<Vec<Candidate>> {
     let start = format!("{}/", host.realm);
-    let all = host.scanner.recent(crate::scan::Markers::Read)?;
+    let all = crate::scan::all(crate::scan::Markers::Read)?;
     let names = all.iter().filter_map(|seen| {
         let name = seen.marker.as_deref()?.strip_prefix(&start)?;
         Some(("process", seen.id.pid.to_string(), name.to_owned(), None))
