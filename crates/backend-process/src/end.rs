@@ -102,6 +102,13 @@ pub(crate) fn purge(host: &Host, name: &RunnerName, record: Option<&Record>) -> 
     Ok(())
 }
 
+/// Whether a launch of this name would find its places taken.
+pub(crate) fn has_remains(host: &Host, name: &RunnerName) -> bool {
+    let group = host.cgroups.as_ref().map(|g| g.of(&name.to_string()));
+    std::fs::symlink_metadata(host.folder(name)).is_ok()
+        || group.is_some_and(|group| group.path().exists())
+}
+
 /// The users that a runner has: by its record, or by the claims in its name.
 fn claimed(host: &Host, name: &RunnerName, record: Option<&Record>) -> Result<Vec<u32>> {
     let Some(users) = &host.users else {

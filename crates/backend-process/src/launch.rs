@@ -118,7 +118,10 @@ fn adopt(host: &Host, name: &RunnerName) -> Result<Option<CloudInstance>> {
             }
         }
     }
-    end::purge(host, name, record.as_ref())?;
+    // Nearly always there is nothing, and no reason to look at every process of the machine.
+    if record.is_some() || end::has_remains(host, name) {
+        end::purge(host, name, record.as_ref())?;
+    }
     Ok(None)
 }
 

@@ -30,7 +30,12 @@ fn run_again(command: &[&str]) {
 #[test]
 fn the_suite_passes_without_root() {
     if is_root() {
-        run_again(&["setpriv", "--reuid=64999", "--regid=64999", "--clear-groups"]);
+        run_again(&[
+            "setpriv",
+            "--reuid=64999",
+            "--regid=64999",
+            "--clear-groups",
+        ]);
     } else {
         // Then every other test of this program is that proof already.
         assert!(!rustix::process::geteuid().is_root());
