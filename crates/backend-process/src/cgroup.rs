@@ -103,7 +103,8 @@ impl Cgroups {
     /// Makes the group of a runner, with its limits.
     pub(crate) fn create(&self, name: &RunnerName) -> Result<Cgroup> {
         let group = self.of(&name.to_string());
-        fs::create_dir(&group.0).map_err(|e| file_error("make the cgroup", &group.0, e))?;
+        // With its parents, should somebody have tidied them away while they were empty.
+        fs::create_dir_all(&group.0).map_err(|e| file_error("make the cgroup", &group.0, e))?;
         for (_, _, file, text) in wanted(&self.limits) {
             let file = group.0.join(file);
             fs::write(&file, text).map_err(|e| file_error("set the limit", &file, e))?;

@@ -95,6 +95,7 @@ fn open_work_dir(path: &Path, root: bool) -> Result<PathBuf> {
         return Err(named(Error::new(ErrorKind::InvalidConfig, message)));
     }
     let fail = |error| named(file_error("look at the work folder", &path, error));
+    refuse_foreign(&path).map_err(named)?;
     let meta = fs::metadata(&path).map_err(fail)?;
     if meta.uid() != rustix::process::geteuid().as_raw() {
         let message = "the work folder belongs to another user; choose another, or give it to \
@@ -111,6 +112,16 @@ fn open_work_dir(path: &Path, root: bool) -> Result<PathBuf> {
         refuse_closed(&path, "work_dir")?;
     }
     Ok(path)
+}
+
+/// Refuses a folder that somebody uses for something else: its mode is about to be changed.
+fn refuse_foreign(path: &Path) -> Result<()> {
+    let names = files::names(path)?;
+    if names.is_empty() || names.iter().any(|name| name == ".locks") {
+        return Ok(());
+    }
+    let message = "the work folder holds other things; choose an empty or a new one";
+    Err(Error::new(ErrorKind::InvalidConfig, message).with_context("path", path.display()))
 }
 
 /// Refuses a path that the runners' users cannot reach.

@@ -244,6 +244,15 @@ async fn wrong_configurations_say_what_to_do() {
         assert_eq!(error.kind(), ErrorKind::InvalidConfig, "{error}");
         assert!(error.to_string().contains(words), "{error}");
     }
+    let mut used = bed.section();
+    used["work_dir"] = json!(bed.runner_dir());
+    let mode = || std::os::unix::fs::MetadataExt::mode(&fs::metadata(bed.runner_dir()).unwrap());
+    let before = mode();
+    let config = serde_json::from_value(used).unwrap();
+    let cloud = runner_manager_backend_process::ProcessCloud::connect(config).await;
+    let error = cloud.unwrap_err();
+    assert!(error.to_string().contains("holds other things"), "{error}");
+    assert_eq!(mode(), before);
     let schema = serde_json::to_value((runner_manager_backend_process::BACKEND.schema)()).unwrap();
     assert!(schema["properties"]["work_dir"].is_object(), "{schema}");
 }

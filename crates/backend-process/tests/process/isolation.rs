@@ -87,6 +87,8 @@ async fn each_runner_has_its_own_place_and_the_shared_folder_stays_as_it_is() {
         bed.wait_for(name, "home/uid").await;
         assert!(bed.folder(name).join("runner/.runner").exists());
         let tool = fs::metadata(bed.folder(name).join("runner/bin/Runner.Worker")).unwrap();
+        let externals = bed.wait_for(name, "home/externals").await;
+        assert_eq!(externals.trim(), "node");
         if is_root() {
             assert_eq!(
                 (tool.uid(), tool.mode() & 0o022),
@@ -112,6 +114,42 @@ async fn each_runner_has_its_own_place_and_the_shared_folder_stays_as_it_is() {
     shared.sort();
     assert_eq!(shared, ["bin", "config.sh", "externals", "run.sh"]);
     assert_eq!(flush(&manager, false).await.len(), 2);
+    bed.assert_nothing_left();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_archive_hosts_runners_as_a_folder_does() {
+    let bed = Bed::new("idle");
+    let archive = bed.work_dir().with_file_name("runner.tar.gz");
+    let mut tar = std::process::Command::new("tar");
+    tar.arg("-C")
+        .arg(bed.runner_dir())
+        .arg("-czf")
+        .arg(&archive)
+        .arg(".");
+    assert!(tar.status().unwrap().success());
+    let digest = <sha2::Sha256 as sha2::Digest>::digest(fs::read(&archive).unwrap());
+    let sha256: String = digest.iter().map(|byte| format!("{byte:02X}")).collect();
+    let bed = bed
+        .with("runner_tarball", json!(archive))
+        .with("runner_sha256", json!(sha256));
+    let (manager, other) = tokio::join!(bed.connect("app"), bed.connect("app-1"));
+    let (manager, other) = (manager.unwrap(), other.unwrap());
+    let (a, b) = (create(&manager).await, create(&other).await);
+    for (manager, name) in [(&manager, &a), (&other, &b)] {
+        wait_for_busy(&bed, manager, name, false).await;
+        assert_eq!(bed.wait_for(name, "home/externals").await.trim(), "node");
+        delete(manager, name).await;
+    }
+    let shared = bed
+        .work_dir()
+        .join(".runner")
+        .join(sha256.to_ascii_lowercase());
+    assert_eq!(
+        fs::metadata(shared.join("run.sh")).unwrap().mode() & 0o777,
+        0o555
+    );
+    assert!(!shared.join(".runner").exists());
     bed.assert_nothing_left();
 }
 

@@ -30,6 +30,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 tr '\0' '\n' </proc/$PPID/cmdline >"$HOME/parent-args"
 id -u >"$HOME/uid"
 id -un >"$HOME/user" 2>/dev/null
+ls "$here/externals/" >"$HOME/externals"
 touch "$here/.runner" "${TMPDIR:-/tmp}/of-a-job"
 env >"$HOME/env"
 echo "hello from the runner"
@@ -87,6 +88,7 @@ impl Bed {
         for folder in ["bin", "externals"] {
             fs::create_dir_all(runner.join(folder)).unwrap();
         }
+        fs::write(runner.join("externals/node"), "").unwrap();
         for (file, text) in [("run.sh", RUN_SH), ("config.sh", CONFIG_SH)] {
             fs::write(runner.join(file), text).unwrap();
             mode(&runner.join(file)).unwrap();
