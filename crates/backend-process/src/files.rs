@@ -4,11 +4,17 @@ use std::fs::{self, DirBuilder, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::RwLock;
 
 use jiff::Timestamp;
 use runner_manager_core::{Error, ErrorKind, Result, Retry};
 
 use crate::api::file_error;
+
+/// Keeps copies of programs and the start of processes apart. A process that is started while a
+/// program is being written holds that file open for a moment, and the kernel refuses to run a
+/// file that anybody may write to ("text file busy"). Copies share it, a start has it alone.
+pub(crate) static STARTS: RwLock<()> = RwLock::new(());
 
 /// Makes one folder with exactly this mode, whatever the umask, and owner.
 pub(crate) fn make_dir(path: &Path, mode: u32, owner: Option<u32>) -> Result<()> {

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 use std::process::Stdio;
+use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -268,9 +269,13 @@ fn spawn(
         .stdin(Stdio::piped())
         .stdout(log)
         .stderr(twin);
-    let mut child = command
-        .spawn()
-        .map_err(|error| file_error("start `setsid` (of util-linux) in", folder, error))?;
+    let starting = files::STARTS
+        .write()
+        .unwrap_or_else(PoisonError::into_inner);
+    let child = command.spawn();
+    drop(starting);
+    let mut child =
+        child.map_err(|error| file_error("start `setsid` (of util-linux) in", folder, error))?;
     let input = child
         .stdin
         .take()

@@ -7,11 +7,12 @@ use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
+use std::sync::PoisonError;
 
 use runner_manager_core::{Error, ErrorKind, Result};
 
 use crate::api::file_error;
-use crate::files::{make_dir, own};
+use crate::files::{STARTS, make_dir, own};
 
 /// What an earlier use of the shared folder may have left: never taken over.
 const STATE: [&str; 8] = [
@@ -142,7 +143,9 @@ fn take(from: &Path, to: &Path, meta: &Metadata, owner: Option<u32>) -> Result<(
                 other => return other,
             }
         }
+        let copying = STARTS.read().unwrap_or_else(PoisonError::into_inner);
         fs::copy(from, to)?;
+        drop(copying);
         fs::set_permissions(to, fs::Permissions::from_mode(meta.mode() & 0o755 | 0o600))?;
         own(to, owner)
     };
