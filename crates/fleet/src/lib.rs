@@ -1,1 +1,17 @@
-//! Keeps each pool of runners at the right size.
+#![doc = include_str!("../README.md")]
+
+mod config;
+mod decide;
+mod fleet;
+mod job_log;
+mod operation;
+mod orphans;
+mod pool;
+mod route;
+mod scope;
+mod snapshot;
+
+pub use config::{Architecture, FleetConfig, PoolConfig, Registration};
+pub use fleet::{Fleet, FlushMode};
+pub use route::offered_labels;
+pub use snapshot::PoolSnapshot;

@@ -1,0 +1,127 @@
+//! What the fleet is told.
+
+use std::time::Duration;
+
+use runner_manager_core::{
+    Connected, GitHubPath, GitHubRunnerConfig, Labels, NamePrefix, SupportServiceConfig,
+};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// How a runner registers with GitHub.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Registration {
+    /// With a just-in-time config: good for one runner, and for nothing else.
+    #[default]
+    Jit,
+    /// With a registration token and `config.sh`, where just-in-time configs cannot be had.
+    Token,
+}
+
+/// The machine's architecture, in the word that GitHub's own runners use as a label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Architecture {
+    /// x86-64.
+    #[default]
+    X64,
+    /// 64-bit ARM.
+    Arm64,
+}
+
+impl Architecture {
+    /// The label.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::X64 => "x64",
+            Self::Arm64 => "arm64",
+        }
+    }
+}
+
+/// The rhythm of the whole fleet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FleetConfig {
+    /// How often GitHub and the backends are asked. Default: 10 s.
+    pub poll_interval: Duration,
+    /// How often orphans are looked for. Default: 60 s.
+    pub cleanup_interval: Duration,
+    /// How long a drain waits for launches and removals that are under way. Default: 30 s.
+    pub drain_deadline: Duration,
+}
+
+impl Default for FleetConfig {
+    fn default() -> Self {
+        Self {
+            poll_interval: Duration::from_secs(10),
+            cleanup_interval: Duration::from_secs(60),
+            drain_deadline: Duration::from_secs(30),
+        }
+    }
+}
+
+/// One pool of like runners.
+#[derive(Clone)]
+pub struct PoolConfig {
+    /// The pool's name, unique in the fleet.
+    pub name: String,
+    /// The scheme of its backend, for display.
+    pub backend: &'static str,
+    /// Its connected backend; the backend's prefix is the pool's.
+    pub manager: Connected,
+    /// The scope that its runners register with.
+    pub github_path: GitHubPath,
+    /// The repositories, as owner and name, whose queued jobs are its demand. For a repository
+    /// scope it is that repository, whatever stands here.
+    pub repositories: Vec<(String, String)>,
+    /// The labels of its own; `self-hosted`, `linux` and the architecture are offered too.
+    pub labels: Labels,
+    /// The architecture of its machines.
+    pub architecture: Architecture,
+    /// The services around its runners.
+    pub support: SupportServiceConfig,
+    /// How its runners register.
+    pub registration: Registration,
+    /// How many idle runners wait for jobs to come.
+    pub min_idle: usize,
+    /// The most runners at any time, in whatever state.
+    pub max: usize,
+    /// How long a runner may take from its launch until GitHub shows it online.
+    pub boot_deadline: Duration,
+    /// How long a runner that nobody needs may stay idle.
+    pub idle_timeout: Duration,
+    /// How old an orphan must be before it is removed.
+    pub grace: Duration,
+    /// How many launches go on at once.
+    pub max_concurrent_launches: usize,
+}
+
+impl PoolConfig {
+    /// The prefix of its runners' names.
+    #[must_use]
+    pub fn prefix(&self) -> &NamePrefix {
+        self.manager.name_prefix()
+    }
+
+    /// What its runners register as: the scope, with every label that they offer.
+    #[must_use]
+    pub fn runner_config(&self) -> GitHubRunnerConfig {
+        GitHubRunnerConfig {
+            github_path: self.github_path.clone(),
+            labels: crate::offered_labels(&self.labels, self.architecture),
+        }
+    }
+
+    /// The repositories whose queued jobs may be for this pool.
+    #[must_use]
+    pub fn watched_repositories(&self) -> Vec<(String, String)> {
+        match &self.github_path {
+            GitHubPath::Repository { owner, repo } => vec![(owner.clone(), repo.clone())],
+            GitHubPath::Organization { .. } | GitHubPath::Enterprise { .. } => {
+                self.repositories.clone()
+            }
+        }
+    }
+}

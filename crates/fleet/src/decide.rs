@@ -1,0 +1,398 @@
+//! What to do about a pool: a pure function over what was seen.
+
+use std::time::Duration;
+
+use runner_manager_core::{HealthState, RunnerName};
+use runner_manager_store::RunnerState;
+
+/// What GitHub shows of a runner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Registered {
+    /// No list has been taken since the runner entered its state.
+    Unseen,
+    /// The newest list does not hold it; for how long lists have not.
+    Absent(Duration),
+    /// Listed and offline; for how long.
+    Offline(Duration),
+    /// Waits for a job.
+    Online,
+    /// Runs a job.
+    Busy,
+}
+
+/// What the backend shows of a runner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Instance {
+    /// No list has been taken since the runner entered its state.
+    Unseen,
+    /// The newest list does not hold it.
+    Absent,
+    /// Listed.
+    Present {
+        health: HealthState,
+        /// Whether a job runs on it, where that can be seen.
+        busy: Option<bool>,
+    },
+}
+
+/// One runner as the decision sees it.
+#[derive(Debug, Clone)]
+pub(crate) struct RunnerFacts {
+    pub(crate) name: RunnerName,
+    pub(crate) state: RunnerState,
+    /// How long it has been in its state.
+    pub(crate) in_state: Duration,
+    /// How long ago its launch was asked for.
+    pub(crate) age: Duration,
+    pub(crate) registered: Registered,
+    pub(crate) instance: Instance,
+    /// An operation on it is under way, or waits for its next attempt.
+    pub(crate) held: bool,
+}
+
+/// The pool as the decision sees it.
+#[derive(Debug, Clone)]
+pub(crate) struct PoolFacts {
+    /// Queued jobs that are for this pool.
+    pub(crate) demand: usize,
+    pub(crate) min_idle: usize,
+    pub(crate) max: usize,
+    pub(crate) boot_deadline: Duration,
+    pub(crate) idle_timeout: Duration,
+    /// How long a runner may be missing on GitHub, or offline, while its instance lives.
+    pub(crate) lost_after: Duration,
+    /// How many launches may begin now.
+    pub(crate) launch_budget: usize,
+}
+
+/// Why a runner is removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Why {
+    /// Its instance has ended or failed.
+    Ended,
+    /// It was not online within the boot deadline.
+    Late,
+    /// Its instance lives, and GitHub does not know it any more.
+    Lost,
+    /// Nobody needs it.
+    Excess,
+    /// The manager stopped before the launch made anything.
+    Unfinished,
+    /// A removal that began earlier.
+    Resumed,
+    /// An operator asked for it, whatever it does.
+    Operator,
+}
+
+impl Why {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Ended => "the instance has ended",
+            Self::Late => "not online within the boot deadline",
+            Self::Lost => "no longer connected to GitHub",
+            Self::Excess => "idle, and not needed",
+            Self::Unfinished => "the launch was cut off",
+            Self::Resumed => "the removal had begun",
+            Self::Operator => "asked for by an operator",
+        }
+    }
+}
+
+/// What goes first in a removal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// The registration: GitHub refuses while a job runs, and then the runner is kept.
+    RegistrationFirst,
+    /// The instance: it is dead, or a human said so.
+    InstanceFirst,
+}
+
+/// One thing to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// A runner was seen to have come this far.
+    Advance(RunnerName, RunnerState),
+    Remove(RunnerName, Why, Order),
+    /// Launch this many runners.
+    Launch(usize),
+}
+
+/// What one runner is, once what was seen is applied.
+enum Verdict {
+    /// It can take a job, or will soon.
+    Free,
+    /// It holds its place and takes no job now.
+    Taken,
+    Remove(Why, Order),
+}
+
+fn judge(pool: &PoolFacts, r: &RunnerFacts, state: RunnerState) -> Verdict {
+    use Order::{InstanceFirst, RegistrationFirst};
+    let dead = match r.instance {
+        Instance::Absent => true,
+        Instance::Present { health, .. } => health == HealthState::Unhealthy,
+        Instance::Unseen => false,
+    };
+    let working = matches!(r.instance, Instance::Present { busy: Some(true), .. });
+    match state {
+        RunnerState::Gone => Verdict::Taken,
+        RunnerState::Requested | RunnerState::Launching => match r.instance {
+            Instance::Absent if !r.held => Verdict::Remove(Why::Unfinished, InstanceFirst),
+            _ => Verdict::Free,
+        },
+        RunnerState::Booting if dead => Verdict::Remove(Why::Ended, InstanceFirst),
+        RunnerState::Booting if r.age > pool.boot_deadline && !working => {
+            Verdict::Remove(Why::Late, RegistrationFirst)
+        }
+        RunnerState::Booting => Verdict::Free,
+        RunnerState::Idle | RunnerState::Busy if dead => {
+            Verdict::Remove(Why::Ended, InstanceFirst)
+        }
+        RunnerState::Idle | RunnerState::Busy => match r.registered {
+            Registered::Absent(gone) if gone > pool.lost_after && !working => {
+                Verdict::Remove(Why::Lost, InstanceFirst)
+            }
+            Registered::Offline(gone) if gone > pool.lost_after && !working => {
+                Verdict::Remove(Why::Lost, RegistrationFirst)
+            }
+            Registered::Absent(_) | Registered::Offline(_) | Registered::Busy => Verdict::Taken,
+            Registered::Unseen | Registered::Online if state == RunnerState::Idle => Verdict::Free,
+            Registered::Unseen | Registered::Online => Verdict::Taken,
+        },
+        RunnerState::Finished | RunnerState::Deleting => {
+            let order = if dead { InstanceFirst } else { RegistrationFirst };
+            Verdict::Remove(Why::Resumed, order)
+        }
+    }
+}
+
+/// How far a runner has come, by what was seen of it.
+fn progress(r: &RunnerFacts) -> RunnerState {
+    match (r.state, r.registered, r.instance) {
+        (RunnerState::Booting | RunnerState::Idle, Registered::Busy, _) => RunnerState::Busy,
+        (RunnerState::Booting, Registered::Online, _) => RunnerState::Idle,
+        // After a crash: the launch made an instance, so that it is a runner like any other.
+        (RunnerState::Requested | RunnerState::Launching, _, Instance::Present { .. })
+            if !r.held =>
+        {
+            RunnerState::Booting
+        }
+        (state, _, _) => state,
+    }
+}
+
+/// Decides. Advances come first, then removals, then launches.
+pub(crate) fn decide(pool: &PoolFacts, runners: &[RunnerFacts]) -> Vec<Action> {
+    let mut advances = Vec::new();
+    let mut removals = Vec::new();
+    let mut free = 0;
+    let mut idle: Vec<&RunnerFacts> = Vec::new();
+    for r in runners {
+        let state = progress(r);
+        // A removal supersedes the advance that would come before it.
+        match judge(pool, r, state) {
+            Verdict::Remove(why, order) if !r.held => {
+                removals.push(Action::Remove(r.name.clone(), why, order));
+                continue;
+            }
+            Verdict::Free => {
+                free += 1;
+                if state == RunnerState::Idle && !r.held {
+                    idle.push(r);
+                }
+            }
+            Verdict::Remove(..) | Verdict::Taken => {}
+        }
+        if state != r.state {
+            advances.push(Action::Advance(r.name.clone(), state));
+        }
+    }
+    let wanted = pool.demand + pool.min_idle;
+    idle.retain(|r| r.state == RunnerState::Idle && r.in_state > pool.idle_timeout);
+    idle.sort_by_key(|r| std::cmp::Reverse(r.age));
+    let excess = idle.iter().take(free.saturating_sub(wanted.min(pool.max)));
+    removals.extend(
+        excess.map(|r| Action::Remove(r.name.clone(), Why::Excess, Order::RegistrationFirst)),
+    );
+    // What is being removed still holds its place until it is gone.
+    let room = pool.max.saturating_sub(runners.len());
+    let launches = wanted.saturating_sub(free).min(room).min(pool.launch_budget);
+    let mut actions = advances;
+    actions.extend(removals);
+    if launches > 0 {
+        actions.push(Action::Launch(launches));
+    }
+    actions
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+    const HOUR: Duration = Duration::from_secs(3600);
+    const WELL: Instance = Instance::Present {
+        health: HealthState::Healthy,
+        busy: Some(false),
+    };
+
+    fn pool() -> PoolFacts {
+        PoolFacts {
+            demand: 0,
+            min_idle: 0,
+            max: 10,
+            boot_deadline: 300 * SECOND,
+            idle_timeout: 60 * SECOND,
+            lost_after: 60 * SECOND,
+            launch_budget: 8,
+        }
+    }
+
+    fn runner(id: u32, state: RunnerState) -> RunnerFacts {
+        RunnerFacts {
+            name: format!("app-{id:012x}").parse().unwrap(),
+            state,
+            in_state: SECOND,
+            age: SECOND,
+            registered: Registered::Unseen,
+            instance: WELL,
+            held: false,
+        }
+    }
+
+    fn launches(pool: &PoolFacts, runners: &[RunnerFacts]) -> usize {
+        let launch = |action| match action {
+            Action::Launch(count) => count,
+            _ => 0,
+        };
+        decide(pool, runners).into_iter().map(launch).sum()
+    }
+
+    #[test]
+    fn size_is_demand_and_min_idle_within_max_and_budget() {
+        let pool = PoolFacts { demand: 3, min_idle: 2, ..pool() };
+        assert_eq!(launches(&pool, &[]), 5);
+        let held = RunnerFacts { held: true, ..runner(1, RunnerState::Launching) };
+        let some = [held, runner(2, RunnerState::Booting), runner(3, RunnerState::Busy)];
+        assert_eq!(launches(&pool, &some), 3);
+        assert_eq!(launches(&PoolFacts { max: 4, ..pool.clone() }, &some), 1);
+        assert_eq!(launches(&PoolFacts { max: 2, ..pool.clone() }, &some), 0);
+        assert_eq!(launches(&PoolFacts { launch_budget: 2, ..pool }, &some), 2);
+    }
+
+    #[test]
+    fn a_late_runner_is_no_capacity_and_is_removed() {
+        let pool = PoolFacts { demand: 1, ..pool() };
+        let late = RunnerFacts { age: HOUR, ..runner(1, RunnerState::Booting) };
+        let actions = decide(&pool, std::slice::from_ref(&late));
+        assert_eq!(
+            actions,
+            [
+                Action::Remove(late.name.clone(), Why::Late, Order::RegistrationFirst),
+                Action::Launch(1)
+            ]
+        );
+        // One that runs a job is not late, whatever GitHub's list says.
+        let busy = Instance::Present { health: HealthState::Healthy, busy: Some(true) };
+        assert_eq!(decide(&pool, &[RunnerFacts { instance: busy, ..late }]), []);
+    }
+
+    #[test]
+    fn github_moves_a_runner_on() {
+        for (state, registered, to) in [
+            (RunnerState::Booting, Registered::Online, RunnerState::Idle),
+            (RunnerState::Booting, Registered::Busy, RunnerState::Busy),
+            (RunnerState::Idle, Registered::Busy, RunnerState::Busy),
+        ] {
+            let r = RunnerFacts { registered, ..runner(1, state) };
+            let name = r.name.clone();
+            assert_eq!(decide(&pool(), &[r]), [Action::Advance(name, to)]);
+        }
+    }
+
+    #[test]
+    fn unknown_health_and_unseen_lists_remove_nothing() {
+        let unknown = Instance::Present { health: HealthState::Unknown, busy: None };
+        for state in [RunnerState::Booting, RunnerState::Idle, RunnerState::Busy] {
+            for instance in [unknown, Instance::Unseen] {
+                let r = RunnerFacts { instance, ..runner(1, state) };
+                assert_eq!(decide(&pool(), &[r]), [], "{state:?} {instance:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_ended_is_removed_instance_first() {
+        let failed = Instance::Present { health: HealthState::Unhealthy, busy: None };
+        for state in [RunnerState::Booting, RunnerState::Idle, RunnerState::Busy] {
+            for instance in [failed, Instance::Absent] {
+                let r = RunnerFacts { instance, ..runner(1, state) };
+                let name = r.name.clone();
+                assert_eq!(
+                    decide(&pool(), &[r]),
+                    [Action::Remove(name, Why::Ended, Order::InstanceFirst)]
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn excess_goes_oldest_first_and_only_when_idle_for_long() {
+        let pool = PoolFacts { min_idle: 1, ..pool() };
+        let idle = |id, age| RunnerFacts {
+            in_state: 61 * SECOND,
+            age,
+            registered: Registered::Online,
+            ..runner(id, RunnerState::Idle)
+        };
+        let runners = [idle(1, 2 * SECOND), idle(2, HOUR), runner(3, RunnerState::Busy)];
+        assert_eq!(
+            decide(&pool, &runners),
+            [Action::Remove(runners[1].name.clone(), Why::Excess, Order::RegistrationFirst)]
+        );
+        let fresh = RunnerFacts { in_state: SECOND, ..idle(2, HOUR) };
+        assert_eq!(decide(&pool, &[idle(1, HOUR), fresh]).len(), 1);
+    }
+
+    #[test]
+    fn a_runner_missing_on_github_is_lost_only_after_a_while_and_without_a_job() {
+        let missing = |gone, busy| RunnerFacts {
+            registered: Registered::Absent(gone),
+            instance: Instance::Present { health: HealthState::Healthy, busy },
+            ..runner(1, RunnerState::Busy)
+        };
+        assert_eq!(decide(&pool(), &[missing(SECOND, Some(false))]), []);
+        assert_eq!(decide(&pool(), &[missing(HOUR, Some(true))]), []);
+        assert_eq!(decide(&pool(), &[missing(HOUR, Some(false))]).len(), 1);
+        // It is no capacity from the first moment on.
+        let pool = PoolFacts { demand: 1, ..pool() };
+        let idle = RunnerFacts { state: RunnerState::Idle, ..missing(SECOND, None) };
+        assert_eq!(decide(&pool, &[idle]), [Action::Launch(1)]);
+    }
+
+    #[test]
+    fn a_cut_off_launch_is_adopted_or_undone() {
+        let adopted = runner(1, RunnerState::Launching);
+        let name = adopted.name.clone();
+        assert_eq!(
+            decide(&pool(), &[adopted]),
+            [Action::Advance(name.clone(), RunnerState::Booting)]
+        );
+        for state in [RunnerState::Requested, RunnerState::Launching] {
+            let absent = RunnerFacts { instance: Instance::Absent, ..runner(1, state) };
+            assert_eq!(
+                decide(&pool(), &[absent]),
+                [Action::Remove(name.clone(), Why::Unfinished, Order::InstanceFirst)]
+            );
+            let unseen = RunnerFacts { instance: Instance::Unseen, ..runner(1, state) };
+            assert_eq!(decide(&pool(), &[unseen]), []);
+        }
+    }
+
+    #[test]
+    fn what_is_held_is_left_alone_and_keeps_its_place() {
+        let pool = PoolFacts { demand: 5, max: 1, ..pool() };
+        let held = RunnerFacts { held: true, ..runner(1, RunnerState::Deleting) };
+        assert_eq!(decide(&pool, &[held]), []);
+    }
+}

@@ -1,0 +1,298 @@
+//! All pools of one manager.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use runner_manager_core::{Clock, Error, ErrorKind, Result, RunnerName};
+use runner_manager_github::GitHub;
+use runner_manager_store::{Live, RunnerFilter, Store};
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+
+use crate::operation::{Shared, Tokens};
+use crate::pool::{Command, Pool, Removed, Which, Wiring};
+use crate::route::Route;
+use crate::scope::{ScopeView, ScopeWatcher};
+use crate::{FleetConfig, PoolConfig, PoolSnapshot};
+
+/// How many commands may wait for one pool.
+const COMMANDS: usize = 16;
+
+/// Which runners a flush takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FlushMode {
+    /// Those without a job.
+    Idle,
+    /// All of them.
+    IdleOrBusy,
+}
+
+/// The pools, at work.
+///
+/// Dropping it stops all work at once, as a crash would: nothing is lost, and the next start
+/// takes up what was left. [`Fleet::drain`] is the polite way.
+pub struct Fleet {
+    config: FleetConfig,
+    shared: Arc<Shared>,
+    routes: watch::Sender<Arc<Vec<Route>>>,
+    running: Mutex<Running>,
+}
+
+#[derive(Default)]
+struct Running {
+    pools: HashMap<String, PoolHandle>,
+    scopes: HashMap<String, ScopeHandle>,
+}
+
+struct PoolHandle {
+    commands: mpsc::Sender<Command>,
+    snapshot: watch::Receiver<PoolSnapshot>,
+    task: JoinHandle<()>,
+}
+
+struct ScopeHandle {
+    views: watch::Receiver<Arc<ScopeView>>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for PoolHandle {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Drop for ScopeHandle {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Fleet {
+    /// Starts to work on the given pools. Runners of an earlier run are taken up.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn start(
+        config: FleetConfig,
+        pools: Vec<PoolConfig>,
+        store: Store,
+        github: GitHub,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self> {
+        let fleet = Self {
+            config,
+            shared: Arc::new(Shared { github, store, clock, tokens: Tokens::default() }),
+            routes: watch::Sender::new(Arc::default()),
+            running: Mutex::default(),
+        };
+        fleet.reload(pools).await?;
+        fleet.warn_of_strays().await?;
+        Ok(fleet)
+    }
+
+    /// Runners of pools that are no longer configured are nobody's: a human must know.
+    async fn warn_of_strays(&self) -> Result<()> {
+        let filter = RunnerFilter { pool: None, live_only: Live::Yes };
+        let running = self.running.lock().await;
+        let mut strays: HashMap<String, usize> = HashMap::new();
+        for row in self.shared.store.runners(filter).await? {
+            if !running.pools.contains_key(&row.pool) {
+                *strays.entry(row.pool).or_default() += 1;
+            }
+        }
+        for (pool, runners) in strays {
+            tracing::warn!(
+                pool,
+                runners,
+                "this pool has runners and is not configured; add it again, with max = 0, to remove them"
+            );
+        }
+        Ok(())
+    }
+
+    /// Makes the pools what is given now. Runners stay: those of a changed pool are kept, those
+    /// of a pool that is missing finish their jobs and are then removed.
+    ///
+    /// # Errors
+    /// When the store cannot be read; the pools that were there before go on.
+    pub async fn reload(&self, pools: Vec<PoolConfig>) -> Result<()> {
+        let mut running = self.running.lock().await;
+        running.pools.retain(|_, pool| !pool.task.is_finished());
+        self.routes.send_replace(Arc::new(pools.iter().map(route_to).collect()));
+        let names: Vec<String> = pools.iter().map(|pool| pool.name.clone()).collect();
+        for pool in pools {
+            self.start_or_change(&mut running, pool).await?;
+        }
+        for (name, pool) in &running.pools {
+            if !names.contains(name) {
+                tracing::info!(pool = name, "pool has left the configuration");
+                // A pool that has ended is retired already.
+                let _ = pool.commands.send(Command::Retire).await;
+            }
+        }
+        Ok(())
+    }
+
+    async fn start_or_change(&self, running: &mut Running, config: PoolConfig) -> Result<()> {
+        let config = Arc::new(config);
+        if let Some(pool) = running.pools.get(&config.name) {
+            let command = Command::Reconfigure(config.clone());
+            if pool.commands.send(command).await.is_ok() {
+                return Ok(());
+            }
+        }
+        let scope = config.github_path.api_path();
+        let scope = running.scopes.entry(scope).or_insert_with(|| self.watch(&config));
+        let (commands, orders) = mpsc::channel(COMMANDS);
+        let (publish, snapshot) = watch::channel(PoolSnapshot::default());
+        let wiring = Wiring {
+            shared: self.shared.clone(),
+            view: scope.views.clone(),
+            routes: self.routes.subscribe(),
+            commands: orders,
+            snapshot: publish,
+        };
+        let name = config.name.clone();
+        let pool = Pool::load(config, self.config, wiring).await?;
+        let task = tokio::spawn(pool.run());
+        running.pools.insert(name, PoolHandle { commands, snapshot, task });
+        Ok(())
+    }
+
+    fn watch(&self, config: &PoolConfig) -> ScopeHandle {
+        let (publish, views) = watch::channel(Arc::<ScopeView>::default());
+        let watcher = ScopeWatcher {
+            path: config.github_path.clone(),
+            github: self.shared.github.clone(),
+            store: self.shared.store.clone(),
+            poll_interval: self.config.poll_interval,
+            routes: self.routes.subscribe(),
+            views: publish,
+        };
+        ScopeHandle { views, task: tokio::spawn(watcher.run()) }
+    }
+
+    /// Begins no launch and no removal any more, waits for those that are under way, and stops.
+    /// Runners stay as they are, at work or not; the next start takes them up. After the drain
+    /// deadline what is still under way is cut off, which a start repairs as well.
+    pub async fn drain(self) {
+        let running = self.running.into_inner();
+        let drained = running.pools.values().map(|pool| async {
+            let (done, wait) = oneshot::channel();
+            if pool.commands.send(Command::Drain(done)).await.is_ok() {
+                // The pool drops its end only when it has ended.
+                let _ = wait.await;
+            }
+        });
+        let drained = futures::future::join_all(drained);
+        if tokio::time::timeout(self.config.drain_deadline, drained).await.is_err() {
+            tracing::warn!("the drain deadline has passed; what is under way is cut off");
+        }
+    }
+
+    /// Removes a runner, busy or not, and waits until it is gone.
+    ///
+    /// # Errors
+    /// `NotFound` for a name that no pool has; what the removal itself fails with, and then it
+    /// is tried again in the background; `TimedOut` after `deadline`, and it goes on likewise.
+    pub async fn delete_runner(&self, name: &RunnerName, deadline: Duration) -> Result<()> {
+        let removed = self.remove(None, Which::One(name.clone()), deadline).await?;
+        if removed.is_empty() {
+            let message = "no pool has a live runner of this name; `runners list` shows them";
+            return Err(Error::new(ErrorKind::NotFound, message).with_context("runner", name));
+        }
+        Ok(())
+    }
+
+    /// Removes runners of one pool, or of all, and waits until they are gone. The answer names
+    /// them. One that a job has reached in the meantime stays in [`FlushMode::Idle`].
+    ///
+    /// # Errors
+    /// `NotFound` for a pool that does not exist; the first removal that failed, when the
+    /// others have been tried; `TimedOut` after `deadline`, and the removals go on.
+    pub async fn flush(
+        &self,
+        pool: Option<&str>,
+        mode: FlushMode,
+        deadline: Duration,
+    ) -> Result<Vec<RunnerName>> {
+        let which = match mode {
+            FlushMode::Idle => Which::Idle,
+            FlushMode::IdleOrBusy => Which::All,
+        };
+        self.remove(pool, which, deadline).await
+    }
+
+    async fn remove(
+        &self,
+        pool: Option<&str>,
+        which: Which,
+        deadline: Duration,
+    ) -> Result<Vec<RunnerName>> {
+        let pools: Vec<mpsc::Sender<Command>> = {
+            let running = self.running.lock().await;
+            let chosen = running.pools.iter().filter(|(name, _)| pool.is_none_or(|p| p == *name));
+            chosen.map(|(_, handle)| handle.commands.clone()).collect()
+        };
+        if let (Some(pool), true) = (pool, pools.is_empty()) {
+            let message = "there is no such pool; `pools list` shows them";
+            return Err(Error::new(ErrorKind::NotFound, message).with_context("pool", pool));
+        }
+        let removals = pools.into_iter().map(|pool| ask(pool, which.clone()));
+        let removals = futures::future::join_all(removals);
+        let outcomes = tokio::time::timeout(deadline, removals).await.map_err(|_| {
+            Error::new(ErrorKind::TimedOut, "the removal goes on in the background")
+                .with_context("deadline", format!("{} s", deadline.as_secs()))
+        })?;
+        let mut gone = Vec::new();
+        let mut failed = None;
+        for (name, removed) in outcomes.into_iter().flatten() {
+            match removed {
+                Removed::Gone => gone.push(name),
+                Removed::KeptBusy => {}
+                Removed::Failed(reason) => {
+                    failed.get_or_insert_with(|| {
+                        let message = format!("cannot remove a runner; it is tried again: {reason}");
+                        Error::new(ErrorKind::Unexpected, message).with_context("runner", &name)
+                    });
+                }
+            }
+        }
+        failed.map_or(Ok(gone), Err)
+    }
+
+    /// What the pools show of themselves, by name.
+    pub async fn snapshot(&self) -> Vec<PoolSnapshot> {
+        let running = self.running.lock().await;
+        let mut pools: Vec<PoolSnapshot> =
+            running.pools.values().map(|pool| pool.snapshot.borrow().clone()).collect();
+        pools.sort_by(|a, b| a.pool.cmp(&b.pool));
+        pools
+    }
+}
+
+/// Asks one pool for removals and waits for all of them.
+async fn ask(pool: mpsc::Sender<Command>, which: Which) -> Vec<(RunnerName, Removed)> {
+    let (reply, begun) = oneshot::channel();
+    if pool.send(Command::Remove(which, reply)).await.is_err() {
+        return Vec::new();
+    }
+    let begun = begun.await.unwrap_or_default();
+    let ended = begun.into_iter().map(|(name, wait)| async {
+        let stopped = |_| Removed::Failed("the manager is stopping".into());
+        let removed = wait.await.unwrap_or_else(stopped);
+        (name, removed)
+    });
+    futures::future::join_all(ended).await
+}
+
+fn route_to(pool: &PoolConfig) -> Route {
+    let lower = |(owner, repo): (String, String)| format!("{owner}/{repo}").to_lowercase();
+    Route {
+        pool: pool.name.clone(),
+        scope: pool.github_path.api_path(),
+        repositories: pool.watched_repositories().into_iter().map(lower).collect(),
+        labels: pool.runner_config().labels,
+    }
+}

@@ -1,0 +1,290 @@
+//! What changes the world: launches, removals, sweeps. Each stores its intent first, and may be
+//! cut off anywhere: the next start finds the intent and the facts.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures::StreamExt;
+use jiff::{SignedDuration, Timestamp};
+use runner_manager_core::{
+    Clock, CloudRunnerInstance, CreateRunner, Error, ErrorKind, GitHubPath, RemoveToken, Result,
+    RunnerCredential, RunnerName, Secret,
+};
+use runner_manager_github::{Deleted, GitHub, JitRequest, JitRunner};
+use runner_manager_store::{RunnerState, Store};
+use tokio::sync::{Mutex, Semaphore};
+
+use crate::decide::{Order, Why};
+use crate::{PoolConfig, Registration};
+
+/// What all pools share.
+pub(crate) struct Shared {
+    pub(crate) github: GitHub,
+    pub(crate) store: Store,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) tokens: Tokens,
+}
+
+/// What an operation works with.
+#[derive(Clone)]
+pub(crate) struct Context {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) pool: Arc<PoolConfig>,
+    /// Bounds the removals that go on at once.
+    pub(crate) removals: Arc<Semaphore>,
+}
+
+/// What became of an operation.
+pub(crate) enum Done {
+    Launched { name: RunnerName, github_id: Option<u64> },
+    /// `removed` says whether everything of it is gone already.
+    LaunchFailed { name: RunnerName, error: Error, removed: bool },
+    Removed { name: RunnerName },
+    /// GitHub says that a job runs: the runner stays.
+    KeptBusy { name: RunnerName },
+    RemovalFailed { name: RunnerName, error: Error },
+    Listed { began: Instant, runners: Result<Vec<CloudRunnerInstance>> },
+    Swept,
+}
+
+/// Registration and remove tokens by scope: good for an hour, and so not asked for each time.
+#[derive(Default)]
+pub(crate) struct Tokens {
+    cached: Mutex<HashMap<(&'static str, String), (Secret, Timestamp)>>,
+}
+
+impl Tokens {
+    /// Less than this before its end a token is not used any more.
+    const MARGIN: SignedDuration = SignedDuration::from_mins(5);
+
+    async fn get(&self, kind: &'static str, shared: &Shared, path: &GitHubPath) -> Result<Secret> {
+        let key = (kind, path.api_path());
+        let mut cached = self.cached.lock().await;
+        if let Some((token, expires_at)) = cached.get(&key)
+            && expires_at.duration_since(shared.clock.now()) > Self::MARGIN
+        {
+            return Ok(token.clone());
+        }
+        let (token, expires_at) = match kind {
+            "remove" => {
+                let fresh = shared.github.remove_token(path).await?;
+                (fresh.token.secret().clone(), fresh.expires_at)
+            }
+            _ => {
+                let fresh = shared.github.registration_token(path).await?;
+                (fresh.token, fresh.expires_at)
+            }
+        };
+        cached.insert(key, (token.clone(), expires_at));
+        Ok(token)
+    }
+}
+
+impl Context {
+    fn store(&self) -> &Store {
+        &self.shared.store
+    }
+
+    fn now(&self) -> Timestamp {
+        self.shared.clock.now()
+    }
+
+    async fn remove_token(&self) -> Result<RemoveToken> {
+        let path = &self.pool.github_path;
+        self.shared.tokens.get("remove", &self.shared, path).await.map(RemoveToken::new)
+    }
+
+    /// Launches a runner that the store holds as requested.
+    pub(crate) async fn launch(self, name: RunnerName) -> Done {
+        let mut github_id = None;
+        let error = match self.try_launch(&name, &mut github_id).await {
+            Ok(()) => return Done::Launched { name, github_id },
+            Err(error) => error,
+        };
+        tracing::warn!(pool = self.pool.name, runner = %name, %error, "cannot launch a runner");
+        let note = format!("cannot launch: {error}");
+        let undone = self.take_away(&name, &note, Order::InstanceFirst, github_id).await;
+        if let Err(error) = &undone {
+            tracing::warn!(pool = self.pool.name, runner = %name, %error, "cannot undo a launch yet");
+        }
+        Done::LaunchFailed { name, error, removed: undone.is_ok() }
+    }
+
+    async fn try_launch(&self, name: &RunnerName, github_id: &mut Option<u64>) -> Result<()> {
+        self.store().advance(name, RunnerState::Launching, self.now(), None).await?;
+        let github = self.pool.runner_config();
+        let credential = match self.pool.registration {
+            Registration::Jit => {
+                let jit = self.register(name).await?;
+                *github_id = Some(jit.runner.id);
+                self.store().set_github_id(name, jit.runner.id).await?;
+                RunnerCredential::JitConfig(jit.config)
+            }
+            Registration::Token => {
+                let path = &self.pool.github_path;
+                let token = self.shared.tokens.get("registration", &self.shared, path).await?;
+                let url = self.shared.github.scope_url(path);
+                let url = url.parse().map_err(|e| {
+                    Error::new(ErrorKind::InvalidConfig, "the scope's address is no URL")
+                        .with_context("url", &url)
+                        .with_source(e)
+                })?;
+                RunnerCredential::RegistrationToken { url, token }
+            }
+        };
+        let request = CreateRunner {
+            id: name.instance_id().clone(),
+            credential,
+            github,
+            support: self.pool.support.clone(),
+        };
+        self.pool.manager.create_runner(request).await?;
+        self.store().advance(name, RunnerState::Booting, self.now(), None).await?;
+        Ok(())
+    }
+
+    /// A just-in-time config. The name is random, so that GitHub can know it only from an
+    /// attempt whose answer was lost: that registration is removed, and the request made once
+    /// more.
+    async fn register(&self, name: &RunnerName) -> Result<JitRunner> {
+        let (github, path) = (&self.shared.github, &self.pool.github_path);
+        let request = JitRequest {
+            name: name.to_string(),
+            group: path.group().map(str::to_owned),
+            labels: self.pool.runner_config().labels,
+        };
+        match github.jit_config(path, &request).await {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                if let Some(stale) = github.runner_by_name(path, &request.name).await? {
+                    github.delete_runner(path, stale.id).await?;
+                }
+                github.jit_config(path, &request).await
+            }
+            answer => answer,
+        }
+    }
+
+    /// Removes a runner, in the order asked for.
+    pub(crate) async fn remove(
+        self,
+        name: RunnerName,
+        why: Why,
+        order: Order,
+        github_id: Option<u64>,
+    ) -> Done {
+        // Closed never: the semaphore lives as long as its pool's operations.
+        let _permit = self.removals.acquire().await;
+        tracing::info!(pool = self.pool.name, runner = %name, reason = why.as_str(), "remove runner");
+        match self.take_away(&name, why.as_str(), order, github_id).await {
+            Ok(Removal::Gone) => Done::Removed { name },
+            Ok(Removal::KeptBusy) => Done::KeptBusy { name },
+            Err(error) => {
+                tracing::warn!(pool = self.pool.name, runner = %name, %error, "cannot remove a runner yet");
+                Done::RemovalFailed { name, error }
+            }
+        }
+    }
+
+    async fn take_away(
+        &self,
+        name: &RunnerName,
+        note: &str,
+        order: Order,
+        github_id: Option<u64>,
+    ) -> Result<Removal> {
+        let from = self.store().advance(name, RunnerState::Deleting, self.now(), Some(note)).await?;
+        // What was only asked for never came to GitHub.
+        let may_be_registered = from != RunnerState::Requested;
+        if order == Order::RegistrationFirst && may_be_registered {
+            match self.unregister(name, github_id).await {
+                Err(error) if error.kind() == ErrorKind::Busy => {
+                    let note = Some("a job runs");
+                    self.store().advance(name, RunnerState::Busy, self.now(), note).await?;
+                    return Ok(Removal::KeptBusy);
+                }
+                outcome => outcome?,
+            }
+        }
+        let token = self.remove_token().await?;
+        let metrics = self.pool.manager.delete_runner(name.instance_id(), &token).await?;
+        if let Some(metrics) = metrics {
+            self.store().record_metrics(&metrics).await?;
+        }
+        if order == Order::InstanceFirst && may_be_registered {
+            self.unregister(name, github_id).await?;
+        }
+        self.store().advance(name, RunnerState::Gone, self.now(), None).await?;
+        Ok(Removal::Gone)
+    }
+
+    /// Takes a runner off GitHub. One that is not there is fine: an ephemeral runner goes by
+    /// itself after its job.
+    async fn unregister(&self, name: &RunnerName, github_id: Option<u64>) -> Result<()> {
+        let (github, path) = (&self.shared.github, &self.pool.github_path);
+        let id = match github_id {
+            Some(id) => Some(id),
+            None => github.runner_by_name(path, &name.to_string()).await?.map(|r| r.id),
+        };
+        match id {
+            Some(id) => match github.delete_runner(path, id).await? {
+                Deleted::Deleted | Deleted::WasGone => Ok(()),
+            },
+            None => Ok(()),
+        }
+    }
+
+    /// Asks the backend for its runners.
+    pub(crate) async fn list(self) -> Done {
+        let began = Instant::now();
+        let runners = self.pool.manager.get_runners(None).await;
+        Done::Listed { began, runners }
+    }
+
+    /// Removes orphans: the given registrations and instances, and what the backend itself
+    /// finds. Failures are logged; the next sweep tries again.
+    pub(crate) async fn sweep(
+        self,
+        registrations: Vec<(u64, RunnerName)>,
+        instances: Vec<RunnerName>,
+    ) -> Done {
+        let pool = self.pool.name.as_str();
+        for (id, name) in registrations {
+            tracing::info!(pool, runner = %name, "remove orphan registration");
+            let deleted = self.shared.github.delete_runner(&self.pool.github_path, id).await;
+            if let Err(error) = deleted {
+                tracing::warn!(pool, runner = %name, %error, "cannot remove an orphan registration");
+            }
+        }
+        let token = match self.remove_token().await {
+            Ok(token) => token,
+            Err(error) => {
+                tracing::warn!(pool, %error, "cannot sweep without a remove token");
+                return Done::Swept;
+            }
+        };
+        for name in instances {
+            tracing::info!(pool, runner = %name, "remove orphan instance");
+            let deleted = self.pool.manager.delete_runner(name.instance_id(), &token).await;
+            if let Err(error) = deleted {
+                tracing::warn!(pool, runner = %name, %error, "cannot remove an orphan instance");
+            }
+        }
+        let mut cleanup = self.pool.manager.cleanup(&token);
+        while let Some(item) = cleanup.next().await {
+            let recorded = match item {
+                Ok(metrics) => self.store().record_metrics(&metrics).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = recorded {
+                tracing::warn!(pool, %error, "cleanup left something for the next time");
+            }
+        }
+        Done::Swept
+    }
+}
+
+enum Removal {
+    Gone,
+    KeptBusy,
+}

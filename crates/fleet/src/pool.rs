@@ -1,0 +1,442 @@
+//! The task that owns one pool.
+
+mod facts;
+mod settle;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use runner_manager_core::{CloudRunnerInstance, InstanceId, Result, RunnerName};
+use runner_manager_store::{Live, NewRunner, RunnerFilter, RunnerState};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::task::{Id, JoinSet};
+
+use crate::decide::{Action, Order, Why, decide};
+use crate::operation::{Context, Done, Shared};
+use crate::orphans::OrphanRegistrations;
+use crate::route::{Route, route};
+use crate::scope::ScopeView;
+use crate::{FleetConfig, PoolConfig, PoolSnapshot};
+
+/// How many removals of one pool go on at once.
+const MAX_REMOVALS: usize = 16;
+
+/// What became of a removal that an operator asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Removed {
+    Gone,
+    KeptBusy,
+    Failed(String),
+}
+
+/// Which runners an operator wants removed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Which {
+    One(RunnerName),
+    /// Those that wait for a job.
+    Idle,
+    All,
+}
+
+pub(crate) enum Command {
+    Reconfigure(Arc<PoolConfig>),
+    /// The pool has left the configuration.
+    Retire,
+    Remove(Which, oneshot::Sender<Vec<(RunnerName, oneshot::Receiver<Removed>)>>),
+    Drain(oneshot::Sender<()>),
+}
+
+/// What a pool is there for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Duty {
+    /// Serves jobs.
+    Active,
+    /// Left the configuration: launches nothing, and ends with its last runner.
+    Retiring,
+}
+
+/// Whether an operation may begin on a runner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Hold {
+    Free,
+    /// One is under way.
+    Operation,
+    /// The next attempt is not before this.
+    Until(Instant),
+}
+
+/// A runner as its pool remembers it; the store holds the same.
+struct Runner {
+    state: RunnerState,
+    since: Instant,
+    created_at: Timestamp,
+    github_id: Option<u64>,
+    hold: Hold,
+    failures: u32,
+    /// Since when the looks at GitHub have not shown it online, and whether they show it.
+    missing: Option<(Instant, bool)>,
+    ordered: Option<Order>,
+    waiting: Vec<oneshot::Sender<Removed>>,
+}
+
+impl Runner {
+    fn new(state: RunnerState, created_at: Timestamp) -> Self {
+        Self {
+            state,
+            since: Instant::now(),
+            created_at,
+            github_id: None,
+            hold: Hold::Free,
+            failures: 0,
+            missing: None,
+            ordered: None,
+            waiting: Vec::new(),
+        }
+    }
+
+    fn is_held(&self) -> bool {
+        match self.hold {
+            Hold::Free => false,
+            Hold::Operation => true,
+            Hold::Until(then) => Instant::now() < then,
+        }
+    }
+
+    fn enter(&mut self, state: RunnerState) {
+        self.state = state;
+        self.since = Instant::now();
+        self.hold = Hold::Free;
+    }
+}
+
+/// The newest list of the backend.
+struct Instances {
+    began: Instant,
+    by_name: HashMap<RunnerName, CloudRunnerInstance>,
+}
+
+/// The state of the task.
+pub(crate) struct Pool {
+    context: Context,
+    rhythm: FleetConfig,
+    duty: Duty,
+    runners: HashMap<RunnerName, Runner>,
+    view: watch::Receiver<Arc<ScopeView>>,
+    routes: watch::Receiver<Arc<Vec<Route>>>,
+    instances: Option<Instances>,
+    commands: mpsc::Receiver<Command>,
+    operations: JoinSet<Done>,
+    /// Which runner an operation is about, should it panic.
+    about: HashMap<Id, RunnerName>,
+    launching: usize,
+    launch_failures: u32,
+    launch_after: Instant,
+    next_list: Instant,
+    listing: bool,
+    next_sweep: Instant,
+    sweeping: bool,
+    orphans: OrphanRegistrations,
+    draining: Option<oneshot::Sender<()>>,
+    counters: Counters,
+    snapshot: watch::Sender<PoolSnapshot>,
+}
+
+#[derive(Default)]
+struct Counters {
+    launched: u64,
+    failed: u64,
+    last_error: Option<String>,
+    backend_error: Option<String>,
+}
+
+/// What connects a pool with the rest of the fleet.
+pub(crate) struct Wiring {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) view: watch::Receiver<Arc<ScopeView>>,
+    pub(crate) routes: watch::Receiver<Arc<Vec<Route>>>,
+    pub(crate) commands: mpsc::Receiver<Command>,
+    pub(crate) snapshot: watch::Sender<PoolSnapshot>,
+}
+
+impl Pool {
+    /// A pool with the runners that the store remembers.
+    pub(crate) async fn load(
+        config: Arc<PoolConfig>,
+        rhythm: FleetConfig,
+        wiring: Wiring,
+    ) -> Result<Self> {
+        let filter = RunnerFilter { pool: Some(config.name.clone()), live_only: Live::Yes };
+        let rows = wiring.shared.store.runners(filter).await?;
+        let runners = rows.into_iter().map(|row| {
+            let mut runner = Runner::new(row.state, row.created_at);
+            runner.github_id = row.github_id;
+            (row.name, runner)
+        });
+        let now = Instant::now();
+        let pool = Self {
+            runners: runners.collect(),
+            context: Context {
+                shared: wiring.shared,
+                pool: config,
+                removals: Arc::new(Semaphore::new(MAX_REMOVALS)),
+            },
+            rhythm,
+            duty: Duty::Active,
+            view: wiring.view,
+            routes: wiring.routes,
+            instances: None,
+            commands: wiring.commands,
+            operations: JoinSet::new(),
+            about: HashMap::new(),
+            launching: 0,
+            launch_failures: 0,
+            launch_after: now,
+            next_list: now,
+            listing: false,
+            next_sweep: now + rhythm.cleanup_interval,
+            sweeping: false,
+            orphans: OrphanRegistrations::default(),
+            draining: None,
+            counters: Counters::default(),
+            snapshot: wiring.snapshot,
+        };
+        if !pool.runners.is_empty() {
+            let (pool, runners) = (&pool.context.pool.name, pool.runners.len());
+            tracing::info!(pool, runners, "runners of an earlier run are taken up");
+        }
+        Ok(pool)
+    }
+
+    /// Works until drained, retired, or cut off from the fleet.
+    pub(crate) async fn run(mut self) {
+        loop {
+            self.reconcile().await;
+            self.publish();
+            if self.is_done() {
+                return;
+            }
+            let wake = tokio::time::Instant::from_std(self.next_list.min(self.next_sweep));
+            tokio::select! {
+                changed = self.view.changed() => {
+                    if changed.is_err() { return }
+                    self.take_view();
+                }
+                Some(joined) = self.operations.join_next_with_id(), if !self.operations.is_empty() => {
+                    self.settle(joined).await;
+                }
+                command = self.commands.recv() => match command {
+                    Some(command) => self.obey(command),
+                    None => return,
+                },
+                () = tokio::time::sleep_until(wake) => self.on_timer(),
+            }
+        }
+    }
+
+    fn is_done(&mut self) -> bool {
+        let quiet = self.launching == 0 && self.about.is_empty();
+        if quiet && let Some(drained) = self.draining.take() {
+            // Nobody waits any more when the drain's deadline has passed.
+            let _ = drained.send(());
+            return true;
+        }
+        self.duty == Duty::Retiring && quiet && self.runners.is_empty()
+    }
+
+    fn on_timer(&mut self) {
+        let now = Instant::now();
+        if now >= self.next_list {
+            self.next_list = now + self.rhythm.poll_interval;
+            if !self.listing && self.draining.is_none() {
+                self.listing = true;
+                self.operations.spawn(self.context.clone().list());
+            }
+        }
+        if now >= self.next_sweep {
+            self.next_sweep = now + self.rhythm.cleanup_interval;
+            self.start_sweep();
+        }
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Reconfigure(config) => {
+                tracing::info!(pool = config.name, "pool configured anew");
+                self.context.pool = config;
+                self.duty = Duty::Active;
+            }
+            Command::Retire => self.duty = Duty::Retiring,
+            Command::Drain(drained) => self.draining = Some(drained),
+            Command::Remove(which, reply) => {
+                let order = match which {
+                    Which::Idle => Order::RegistrationFirst,
+                    Which::One(_) | Which::All => Order::InstanceFirst,
+                };
+                let mut begun = Vec::new();
+                for (name, runner) in &mut self.runners {
+                    let meant = match &which {
+                        Which::One(one) => one == name,
+                        Which::Idle => runner.state == RunnerState::Idle,
+                        Which::All => true,
+                    };
+                    if meant {
+                        let (done, wait) = oneshot::channel();
+                        runner.ordered = Some(order);
+                        runner.waiting.push(done);
+                        begun.push((name.clone(), wait));
+                    }
+                }
+                // An operator who has gone does not stop the removal.
+                let _ = reply.send(begun);
+            }
+        }
+    }
+
+    /// Looks at everything that is known, decides, and begins what was decided.
+    async fn reconcile(&mut self) {
+        if self.draining.is_some() {
+            return;
+        }
+        self.obey_orders();
+        let facts = self.runner_facts();
+        for action in decide(&self.pool_facts(), &facts) {
+            match action {
+                Action::Advance(name, to) => self.advance(&name, to).await,
+                Action::Remove(name, why, order) => self.remove(&name, why, order),
+                Action::Launch(count) => {
+                    for _ in 0..count {
+                        self.launch().await;
+                    }
+                }
+            }
+        }
+    }
+
+    fn obey_orders(&mut self) {
+        let due = self.runners.iter_mut().filter(|(_, runner)| !runner.is_held());
+        let due: Vec<(RunnerName, Order)> =
+            due.filter_map(|(name, r)| Some((name.clone(), r.ordered.take()?))).collect();
+        for (name, order) in due {
+            self.remove(&name, Why::Operator, order);
+        }
+    }
+
+    async fn advance(&mut self, name: &RunnerName, to: RunnerState) {
+        let shared = &self.context.shared;
+        match shared.store.advance(name, to, shared.clock.now(), None).await {
+            Ok(_) => {
+                tracing::info!(pool = self.context.pool.name, runner = %name, state = %to, "runner moves on");
+                if let Some(runner) = self.runners.get_mut(name) {
+                    runner.enter(to);
+                }
+            }
+            Err(error) => self.store_failed(name, &error),
+        }
+    }
+
+    fn store_failed(&mut self, name: &RunnerName, error: &runner_manager_core::Error) {
+        tracing::error!(pool = self.context.pool.name, runner = %name, %error, "cannot store what a runner does; nothing is begun");
+        self.counters.last_error = Some(error.to_string());
+        self.back_off(error);
+    }
+
+    /// Stores the intent, and only then begins the launch.
+    async fn launch(&mut self) {
+        let name = self.context.pool.prefix().runner_name(&InstanceId::random());
+        let now = self.context.shared.clock.now();
+        let pool = self.context.pool.name.clone();
+        let intent = NewRunner { pool: pool.clone(), name: name.clone(), now };
+        if let Err(error) = self.context.shared.store.insert_runner(&intent).await {
+            self.store_failed(&name, &error);
+            return;
+        }
+        tracing::info!(pool, runner = %name, "launch runner");
+        let mut runner = Runner::new(RunnerState::Requested, now);
+        runner.hold = Hold::Operation;
+        self.runners.insert(name.clone(), runner);
+        self.launching += 1;
+        let task = self.operations.spawn(self.context.clone().launch(name.clone()));
+        self.about.insert(task.id(), name);
+    }
+
+    fn remove(&mut self, name: &RunnerName, why: Why, order: Order) {
+        let Some(runner) = self.runners.get_mut(name) else { return };
+        runner.hold = Hold::Operation;
+        let removal = self.context.clone().remove(name.clone(), why, order, runner.github_id);
+        let task = self.operations.spawn(removal);
+        self.about.insert(task.id(), name.clone());
+    }
+
+    fn start_sweep(&mut self) {
+        let view = self.view.borrow().clone();
+        if self.sweeping || self.draining.is_some() || view.began.is_none() {
+            return;
+        }
+        let pool = &self.context.pool;
+        let known = |name: &RunnerName| self.runners.contains_key(name);
+        let registrations = self.orphans.due(&view, pool.prefix(), pool.grace, known);
+        let clock = &self.context.shared.clock;
+        let instances = self.instances.iter().flat_map(|list| list.by_name.values());
+        let orphans = instances
+            .filter(|i| !known(&i.name) && i.busy != Some(true))
+            .filter(|i| clock.age(i.created_at) >= pool.grace)
+            .map(|i| i.name.clone())
+            .collect();
+        self.sweeping = true;
+        self.operations.spawn(self.context.clone().sweep(registrations, orphans));
+    }
+
+    /// How many queued jobs are for this pool.
+    fn demand(&self) -> usize {
+        let view = self.view.borrow();
+        let routes = self.routes.borrow();
+        let scope = self.context.pool.github_path.api_path();
+        let is_mine = |job: &&runner_manager_github::RemoteJob| {
+            let repository = format!("{}/{}", job.owner, job.repo);
+            route(&routes, &scope, &repository, &job.labels) == Some(&self.context.pool.name)
+        };
+        view.queued.iter().filter(is_mine).count()
+    }
+
+    fn publish(&self) {
+        let mut runners = BTreeMap::new();
+        for runner in self.runners.values() {
+            *runners.entry(runner.state.as_str()).or_insert(0) += 1;
+        }
+        let pool = &self.context.pool;
+        let snapshot = PoolSnapshot {
+            pool: pool.name.clone(),
+            backend: pool.backend.to_owned(),
+            github_path: pool.github_path.to_string(),
+            min_idle: pool.min_idle,
+            max: pool.max,
+            runners,
+            queued_jobs: self.demand(),
+            launched: self.counters.launched,
+            failed: self.counters.failed,
+            last_error: self.counters.last_error.clone(),
+            github_error: self.view.borrow().error.clone(),
+            backend_error: self.counters.backend_error.clone(),
+        };
+        self.snapshot.send_if_modified(|old| {
+            let changed = *old != snapshot;
+            *old = snapshot;
+            changed
+        });
+    }
+
+    fn back_off(&mut self, error: &runner_manager_core::Error) {
+        self.launch_failures += 1;
+        let pause = retry_pause(error, self.launch_failures);
+        self.launch_after = Instant::now() + pause;
+    }
+}
+
+/// A pause that grows with every failure, with some chance in it, so that pools that failed
+/// together do not come back together.
+fn retry_pause(error: &runner_manager_core::Error, failures: u32) -> Duration {
+    let pause = crate::scope::pause_after(error, failures, Duration::from_millis(500));
+    pause.mul_f64(rand::random_range(0.75..1.25))
+}

@@ -1,0 +1,108 @@
+//! From what is known to what the decision needs.
+
+use std::time::{Duration, Instant};
+
+use runner_manager_core::RunnerName;
+
+use super::{Duty, Pool, Runner};
+use crate::decide::{Instance, PoolFacts, Registered, RunnerFacts};
+use crate::scope::ScopeView;
+
+/// How long a runner may be missing on GitHub while its instance lives.
+const LOST_AFTER: Duration = Duration::from_secs(120);
+
+impl Pool {
+    /// Notes since when runners have been missing on GitHub.
+    pub(super) fn take_view(&mut self) {
+        let view = self.view.borrow_and_update().clone();
+        for (name, runner) in &mut self.runners {
+            let listed = view.runners.get(&name.to_string());
+            if let Some(listed) = listed
+                && runner.github_id.is_none()
+            {
+                runner.github_id = Some(listed.id);
+            }
+            runner.missing = match listed {
+                Some(listed) if listed.online => None,
+                _ if !is_fresh(&view, runner) => runner.missing,
+                _ => match runner.missing {
+                    Some((since, was_listed)) if was_listed == listed.is_some() => {
+                        Some((since, was_listed))
+                    }
+                    _ => Some((Instant::now(), listed.is_some())),
+                },
+            };
+        }
+    }
+
+    pub(super) fn runner_facts(&self) -> Vec<RunnerFacts> {
+        let view = self.view.borrow();
+        let clock = &self.context.shared.clock;
+        let facts = self.runners.iter().map(|(name, runner)| RunnerFacts {
+            name: name.clone(),
+            state: runner.state,
+            in_state: runner.since.elapsed(),
+            age: clock.age(runner.created_at),
+            registered: registered(&view, name, runner),
+            instance: self.instance(name, runner),
+            held: runner.is_held(),
+        });
+        facts.collect()
+    }
+
+    fn instance(&self, name: &RunnerName, runner: &Runner) -> Instance {
+        match &self.instances {
+            Some(list) if list.began >= runner.since => match list.by_name.get(name) {
+                Some(found) => Instance::Present { health: found.health, busy: found.busy },
+                None => Instance::Absent,
+            },
+            _ => Instance::Unseen,
+        }
+    }
+
+    pub(super) fn pool_facts(&self) -> PoolFacts {
+        let pool = &self.context.pool;
+        let view = self.view.borrow();
+        // Nothing is launched before both sides were seen once: what they hold may be adopted.
+        let blind = self.instances.is_none() || view.began.is_none();
+        let launch_budget = if blind || Instant::now() < self.launch_after {
+            0
+        } else {
+            pool.max_concurrent_launches.saturating_sub(self.launching)
+        };
+        let (demand, min_idle, max, idle_timeout) = match self.duty {
+            Duty::Active => (self.demand(), pool.min_idle, pool.max, pool.idle_timeout),
+            Duty::Retiring => (0, 0, 0, Duration::ZERO),
+        };
+        PoolFacts {
+            demand,
+            min_idle,
+            max,
+            boot_deadline: pool.boot_deadline,
+            idle_timeout,
+            lost_after: LOST_AFTER,
+            launch_budget,
+        }
+    }
+}
+
+/// Whether a look began after the runner entered its state: only then its absence says
+/// something.
+fn is_fresh(view: &ScopeView, runner: &Runner) -> bool {
+    view.began.is_some_and(|began| began >= runner.since)
+}
+
+fn registered(view: &ScopeView, name: &RunnerName, runner: &Runner) -> Registered {
+    match view.runners.get(&name.to_string()) {
+        Some(listed) if listed.busy => Registered::Busy,
+        Some(listed) if listed.online => Registered::Online,
+        _ if !is_fresh(view, runner) => Registered::Unseen,
+        listed => {
+            let gone = runner.missing.map_or(Duration::ZERO, |(since, _)| since.elapsed());
+            match listed {
+                Some(_) => Registered::Offline(gone),
+                None => Registered::Absent(gone),
+            }
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! What follows when an operation has ended.
+
+use std::time::Instant;
+
+use runner_manager_core::{Error, RunnerName};
+use runner_manager_store::RunnerState;
+use tokio::task::{Id, JoinError};
+
+use super::{Hold, Instances, Pool, Removed, retry_pause};
+use crate::operation::Done;
+
+impl Pool {
+    pub(super) async fn settle(&mut self, joined: Result<(Id, Done), JoinError>) {
+        match joined {
+            Ok((id, done)) => {
+                self.about.remove(&id);
+                self.take_done(done);
+            }
+            Err(panic) => {
+                tracing::error!(pool = self.context.pool.name, %panic, "an operation failed; its runner is read anew");
+                if let Some(name) = self.about.remove(&panic.id()) {
+                    self.reread(&name).await;
+                } else {
+                    self.listing = false;
+                    self.sweeping = false;
+                }
+            }
+        }
+    }
+
+    fn take_done(&mut self, done: Done) {
+        match done {
+            Done::Launched { name, github_id } => {
+                self.launching -= 1;
+                self.launch_failures = 0;
+                self.counters.launched += 1;
+                self.counters.last_error = None;
+                if let Some(runner) = self.runners.get_mut(&name) {
+                    runner.github_id = github_id;
+                    runner.enter(RunnerState::Booting);
+                }
+            }
+            Done::LaunchFailed { name, error, removed } => {
+                self.launching -= 1;
+                self.counters.failed += 1;
+                self.counters.last_error = Some(error.to_string());
+                self.back_off(&error);
+                if removed {
+                    self.forget(&name);
+                } else {
+                    self.try_later(&name, &error);
+                }
+            }
+            Done::Removed { name } => self.forget(&name),
+            Done::KeptBusy { name } => {
+                if let Some(runner) = self.runners.get_mut(&name) {
+                    runner.enter(RunnerState::Busy);
+                    for waiting in runner.waiting.drain(..) {
+                        // Who asked may have gone.
+                        let _ = waiting.send(Removed::KeptBusy);
+                    }
+                }
+            }
+            Done::RemovalFailed { name, error } => {
+                self.counters.last_error = Some(error.to_string());
+                self.try_later(&name, &error);
+            }
+            Done::Listed { began, runners } => {
+                self.listing = false;
+                match runners {
+                    Ok(runners) => {
+                        let by_name = runners.into_iter().map(|r| (r.name.clone(), r)).collect();
+                        self.instances = Some(Instances { began, by_name });
+                        self.counters.backend_error = None;
+                    }
+                    Err(error) => {
+                        tracing::warn!(pool = self.context.pool.name, %error, "cannot list the runners of the backend");
+                        self.counters.backend_error = Some(error.to_string());
+                    }
+                }
+            }
+            Done::Swept => self.sweeping = false,
+        }
+    }
+
+    fn forget(&mut self, name: &RunnerName) {
+        if let Some(runner) = self.runners.remove(name) {
+            tracing::info!(pool = self.context.pool.name, runner = %name, "runner is gone");
+            for waiting in runner.waiting {
+                // Who asked may have gone.
+                let _ = waiting.send(Removed::Gone);
+            }
+        }
+    }
+
+    /// Leaves a removal for the next attempt.
+    fn try_later(&mut self, name: &RunnerName, error: &Error) {
+        let Some(runner) = self.runners.get_mut(name) else { return };
+        runner.enter(RunnerState::Deleting);
+        runner.failures += 1;
+        runner.hold = Hold::Until(Instant::now() + retry_pause(error, runner.failures));
+        for waiting in runner.waiting.drain(..) {
+            // Who asked may have gone.
+            let _ = waiting.send(Removed::Failed(error.to_string()));
+        }
+    }
+
+    /// Takes a runner's state from the store, which is right whatever happened to the task.
+    async fn reread(&mut self, name: &RunnerName) {
+        self.launching = self.launching.min(self.about.len());
+        match self.context.shared.store.runner(name).await {
+            Ok(Some((row, _))) if row.state != RunnerState::Gone => {
+                if let Some(runner) = self.runners.get_mut(name) {
+                    runner.github_id = row.github_id;
+                    runner.enter(row.state);
+                }
+            }
+            Ok(_) => self.forget(name),
+            Err(error) => {
+                tracing::error!(pool = self.context.pool.name, runner = %name, %error, "cannot read a runner");
+            }
+        }
+    }
+}

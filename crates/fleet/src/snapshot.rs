@@ -1,0 +1,34 @@
+//! What a pool shows of itself.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+/// A pool at one moment, for operators and metrics.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct PoolSnapshot {
+    /// Its name.
+    pub pool: String,
+    /// The scheme of its backend.
+    pub backend: String,
+    /// The scope of its runners.
+    pub github_path: String,
+    /// The configured number of waiting runners.
+    pub min_idle: usize,
+    /// The configured limit.
+    pub max: usize,
+    /// Runners by state.
+    pub runners: BTreeMap<&'static str, usize>,
+    /// Queued jobs that are for this pool.
+    pub queued_jobs: usize,
+    /// Launches that succeeded since the start.
+    pub launched: u64,
+    /// Launches that failed since the start.
+    pub failed: u64,
+    /// Why the last launch or removal failed, until one succeeds.
+    pub last_error: Option<String>,
+    /// Why GitHub could not be asked the last time.
+    pub github_error: Option<String>,
+    /// Why the backend could not be asked the last time.
+    pub backend_error: Option<String>,
+}
