@@ -1,3 +1,27 @@
-//! The build tool of this workspace.
+//! The build tool of this workspace: `cargo xtask COMMAND`.
 
-fn main() {}
+mod bench;
+mod checks;
+mod cli;
+mod facts;
+mod failure;
+mod links;
+mod plan;
+mod process;
+mod step;
+mod table;
+mod tools;
+mod workspace;
+
+use clap::Parser;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match cli::run(&cli::Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("xtask: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}

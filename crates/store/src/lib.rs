@@ -1,1 +1,11 @@
-//! What must survive a crash, in SQLite.
+#![doc = include_str!("../README.md")]
+
+mod jobs;
+mod open;
+mod runners;
+mod state;
+
+pub use jobs::{JobRow, JobStatus};
+pub use open::Store;
+pub use runners::{Live, NewRunner, RunnerFilter, RunnerRow, Step};
+pub use state::RunnerState;

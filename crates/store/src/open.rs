@@ -1,0 +1,214 @@
+//! Opening the database, and the one way to it.
+
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use runner_manager_core::{Error, ErrorKind, Result};
+use rusqlite::{Connection, OpenFlags};
+
+/// The layout of the database; grows with every change of it.
+const VERSION: i64 = 1;
+
+const SCHEMA: &str = "
+CREATE TABLE runners (
+    name TEXT PRIMARY KEY, pool TEXT NOT NULL, state TEXT NOT NULL, github_id INTEGER,
+    job_id INTEGER, created_at INTEGER NOT NULL, changed_at INTEGER NOT NULL, note TEXT,
+    metrics TEXT
+) STRICT;
+CREATE INDEX runners_live ON runners (pool) WHERE state != 'gone';
+CREATE TABLE runner_steps (
+    runner TEXT NOT NULL REFERENCES runners (name) ON DELETE CASCADE, state TEXT NOT NULL,
+    at INTEGER NOT NULL, note TEXT
+) STRICT;
+CREATE INDEX runner_steps_runner ON runner_steps (runner);
+CREATE TABLE jobs (
+    id INTEGER PRIMARY KEY, name TEXT NOT NULL, repository TEXT NOT NULL, labels TEXT NOT NULL,
+    pool TEXT, status TEXT NOT NULL, conclusion TEXT, runner TEXT, queued_at INTEGER NOT NULL,
+    started_at INTEGER, completed_at INTEGER
+) STRICT;
+CREATE INDEX jobs_open ON jobs (id) WHERE status != 'completed';
+";
+
+/// The database. Clones share one connection.
+#[derive(Clone)]
+pub struct Store(Arc<Inner>);
+
+struct Inner {
+    connection: Mutex<Connection>,
+    path: PathBuf,
+    /// Holds the lock of the state folder; let go by the kernel however the process ends.
+    _lock: Option<File>,
+}
+
+impl Store {
+    /// Opens the database of a state folder for writing, and makes both where they are missing,
+    /// readable by this user alone.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Local`] when another manager uses the folder, when the file is damaged or of
+    /// a newer release, and for whatever the file system refuses. The file is left as it was.
+    pub async fn open(state_dir: &Path) -> Result<Self> {
+        let dir = state_dir.to_owned();
+        blocking(move || {
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(&dir)
+                .map_err(|e| local("cannot make the state folder", &dir).with_source(e))?;
+            let lock = lock(&dir.join("lock"))?;
+            let path = dir.join("state.db");
+            let made = OpenOptions::new().append(true).create(true).mode(0o600).open(&path);
+            made.map_err(|e| local("cannot open the database", &path).with_source(e))?;
+            let failed = |e: rusqlite::Error| {
+                local("cannot use the database; restore it or move it away", &path).with_source(e)
+            };
+            let mut connection = Connection::open(&path).map_err(failed)?;
+            prepare(&mut connection).map_err(failed)?.map_or(Ok(()), |newer| {
+                let message = format!(
+                    "the database has layout {newer}, and this release knows {VERSION}; use the newer release"
+                );
+                Err(local(&message, &path))
+            })?;
+            Ok(Self(Arc::new(Inner { connection: Mutex::new(connection), path, _lock: Some(lock) })))
+        })
+        .await
+    }
+
+    /// Opens the database for reading, beside a manager at work or without one.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] when there is none, [`ErrorKind::Local`] when it cannot be read.
+    pub async fn open_read_only(state_dir: &Path) -> Result<Self> {
+        let path = state_dir.join("state.db");
+        blocking(move || {
+            if !path.exists() {
+                let message = "there is no database; has a manager run with this state folder?";
+                return Err(
+                    Error::new(ErrorKind::NotFound, message).with_context("file", path.display())
+                );
+            }
+            let open = || {
+                // Readers of a WAL take part in its shared memory, which needs a writable open.
+                let connection =
+                    Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+                connection.busy_timeout(Duration::from_secs(5))?;
+                connection.pragma_update(None, "query_only", true)?;
+                Ok(connection)
+            };
+            let connection = open().map_err(|e: rusqlite::Error| {
+                local("cannot read the database", &path).with_source(e)
+            })?;
+            Ok(Self(Arc::new(Inner {
+                connection: Mutex::new(connection),
+                path,
+                _lock: None,
+            })))
+        })
+        .await
+    }
+
+    /// Runs a piece of work in one transaction, off the async threads. Dropping the future does
+    /// not stop it: it is done whole, or not at all.
+    pub(crate) async fn work<T: Send + 'static>(
+        &self,
+        what: &'static str,
+        work: impl FnOnce(&Connection) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T> {
+        let inner = self.0.clone();
+        blocking(move || {
+            let mut connection = inner
+                .connection
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            let outcome = (|| {
+                let transaction = connection.transaction()?;
+                let answer = work(&transaction)?;
+                transaction.commit()?;
+                Ok(answer)
+            })();
+            outcome.map_err(|failure| match failure {
+                Failure::Told(error) => error,
+                Failure::Sqlite(e) => {
+                    local(&format!("the database cannot {what}"), &inner.path).with_source(e)
+                }
+            })
+        })
+        .await
+    }
+}
+
+/// Why a piece of work failed.
+pub(crate) enum Failure {
+    Sqlite(rusqlite::Error),
+    Told(Error),
+}
+
+impl From<rusqlite::Error> for Failure {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(error)
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Told(error)
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let joined = tokio::task::spawn_blocking(work).await;
+    joined.unwrap_or_else(|e| {
+        Err(Error::new(ErrorKind::Unexpected, "the database's thread failed").with_source(e))
+    })
+}
+
+fn local(message: &str, path: &Path) -> Error {
+    Error::new(ErrorKind::Local, message).with_context("file", path.display())
+}
+
+fn lock(path: &Path) -> Result<File> {
+    let file = OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(path);
+    let file = file.map_err(|e| local("cannot open the lock", path).with_source(e))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(local(
+            "another manager uses this state folder; stop it, or choose another",
+            path,
+        )),
+        Err(TryLockError::Error(e)) => Err(local("cannot take the lock", path).with_source(e)),
+    }
+}
+
+/// Makes or checks the layout; the answer is the version of a layout that is too new.
+fn prepare(connection: &mut Connection) -> rusqlite::Result<Option<i64>> {
+    connection.busy_timeout(Duration::from_secs(5))?;
+    connection.pragma_update(None, "journal_mode", "wal")?;
+    connection.pragma_update(None, "synchronous", "full")?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    if version > VERSION {
+        return Ok(Some(version));
+    }
+    if version == 0 {
+        let transaction = connection.transaction()?;
+        transaction.execute_batch(SCHEMA)?;
+        transaction.pragma_update(None, "user_version", VERSION)?;
+        transaction.commit()?;
+    }
+    Ok(None)
+}
+
+/// Times are stored as microseconds of UNIX time.
+pub(crate) fn instant(micros: i64) -> Timestamp {
+    Timestamp::from_microsecond(micros).unwrap_or(Timestamp::UNIX_EPOCH)
+}

@@ -1,0 +1,147 @@
+//! The store against real files.
+
+#![expect(clippy::unwrap_used, reason = "a test")]
+
+use jiff::Timestamp;
+use runner_manager_core::{ErrorKind, InstanceId, NamePrefix, RunnerName};
+use runner_manager_store::{JobRow, JobStatus, Live, NewRunner, RunnerFilter, RunnerState, Store};
+
+fn name() -> RunnerName {
+    NamePrefix::new("app")
+        .unwrap()
+        .runner_name(&InstanceId::random())
+}
+
+async fn insert(store: &Store, name: &RunnerName) -> runner_manager_core::Result<()> {
+    let runner = NewRunner {
+        pool: "p".into(),
+        name: name.clone(),
+        now: Timestamp::now(),
+    };
+    store.insert_runner(&runner).await
+}
+
+fn all() -> RunnerFilter {
+    RunnerFilter {
+        pool: Some("p".into()),
+        live_only: Live::All,
+    }
+}
+
+#[tokio::test]
+async fn a_life_is_stored_step_by_step_and_found_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).await.unwrap();
+    let name = name();
+    insert(&store, &name).await.unwrap();
+    store.set_github_id(&name, 7).await.unwrap();
+    for state in [
+        RunnerState::Launching,
+        RunnerState::Booting,
+        RunnerState::Deleting,
+    ] {
+        store
+            .advance(&name, state, Timestamp::now(), Some("why"))
+            .await
+            .unwrap();
+    }
+    drop(store);
+    let store = Store::open(dir.path()).await.unwrap();
+    let (row, steps) = store.runner(&name).await.unwrap().unwrap();
+    assert_eq!((row.state, row.github_id), (RunnerState::Deleting, Some(7)));
+    assert_eq!(steps.len(), 4);
+    store
+        .advance(&name, RunnerState::Gone, Timestamp::now(), None)
+        .await
+        .unwrap();
+    let live = RunnerFilter {
+        pool: None,
+        live_only: Live::Yes,
+    };
+    assert!(store.runners(live).await.unwrap().is_empty());
+    assert_eq!(store.runners(all()).await.unwrap().len(), 1);
+    assert_eq!(store.prune(Timestamp::now()).await.unwrap(), 1);
+    assert!(store.runner(&name).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn wrong_steps_and_names_are_refused_and_change_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).await.unwrap();
+    let name = name();
+    insert(&store, &name).await.unwrap();
+    let twice = insert(&store, &name).await.unwrap_err();
+    assert_eq!(twice.kind(), ErrorKind::AlreadyExists);
+    let skip = store
+        .advance(&name, RunnerState::Idle, Timestamp::now(), None)
+        .await
+        .unwrap_err();
+    assert!(
+        skip.to_string().contains("requested cannot become idle"),
+        "{skip}"
+    );
+    assert_eq!(store.runner(&name).await.unwrap().unwrap().1.len(), 1);
+}
+
+#[tokio::test]
+async fn one_manager_at_a_time_and_readers_beside_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let missing = Store::open_read_only(dir.path()).await.err().unwrap();
+    assert_eq!(missing.kind(), ErrorKind::NotFound);
+    let store = Store::open(dir.path()).await.unwrap();
+    let second = Store::open(dir.path()).await.err().unwrap();
+    assert!(second.to_string().contains("another manager"), "{second}");
+    let reader = Store::open_read_only(dir.path()).await.unwrap();
+    insert(&store, &name()).await.unwrap();
+    assert_eq!(reader.runners(all()).await.unwrap().len(), 1);
+    assert!(insert(&reader, &name()).await.is_err(), "a reader wrote");
+}
+
+#[tokio::test]
+async fn a_damaged_file_is_refused_and_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state.db");
+    std::fs::write(&path, "not a database, but somebody's data".repeat(100)).unwrap();
+    let before = std::fs::read(&path).unwrap();
+    let error = Store::open(dir.path()).await.err().unwrap();
+    assert!(error.to_string().contains("state.db"), "{error}");
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+}
+
+#[tokio::test]
+async fn news_of_a_job_in_any_order_give_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).await.unwrap();
+    let now = Timestamp::from_second(1_700_000_000).unwrap();
+    let news = |id, status| JobRow {
+        id,
+        name: "build".into(),
+        repository: "o/r".into(),
+        labels: vec!["linux".into()],
+        pool: Some("p".into()),
+        status,
+        conclusion: (status == JobStatus::Completed).then(|| "success".into()),
+        runner: (status != JobStatus::Queued).then(|| "app-000000000001".into()),
+        queued_at: now,
+        started_at: (status != JobStatus::Queued).then_some(now),
+        completed_at: (status == JobStatus::Completed).then_some(now),
+    };
+    use JobStatus::{Completed, InProgress, Queued};
+    let orders = [
+        [Queued, InProgress, Completed],
+        [Completed, Queued, InProgress],
+        [InProgress, Completed, Queued],
+        [Completed, InProgress, Queued],
+    ];
+    for (id, order) in (1..).zip(orders) {
+        for status in order {
+            store.record_job(&news(id, status)).await.unwrap();
+        }
+    }
+    let jobs = store.jobs(10).await.unwrap();
+    assert_eq!(jobs.len(), orders.len());
+    for job in jobs {
+        assert_eq!(job, news(job.id, Completed));
+    }
+    assert!(store.open_jobs().await.unwrap().is_empty());
+}

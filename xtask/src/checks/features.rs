@@ -1,0 +1,81 @@
+//! The program with each feature alone, and with none.
+
+use crate::failure::{Failure, Result};
+use crate::tools::{self, Tool};
+use crate::workspace::{self, PROGRAM};
+use crate::process;
+use std::path::Path;
+use std::process::Command;
+
+/// Lints the program with each of its features alone, and with none.
+///
+/// Clippy rather than `cargo check`: it reuses what the step before it has built, and code that
+/// one feature leaves unused is then an error.
+pub(crate) fn check(root: &Path) -> Result<()> {
+    tools::require(root, Tool::Clippy)?;
+    for feature in workspace::features(root)? {
+        process::stream(&mut clippy(root, Some(&feature))).map_err(|failure| {
+            Failure::new(format!("with feature `{feature}` alone: {failure}"))
+        })?;
+    }
+    check_without(root)
+}
+
+/// With no feature there is no backend. The program may say so when it runs, or refuse to be
+/// compiled, but in words that name the way out.
+fn check_without(root: &Path) -> Result<()> {
+    let mut command = clippy(root, None);
+    println!("$ {}", process::line(&command));
+    let output = process::capture(&mut command)?;
+    let errors = String::from_utf8_lossy(&output.stderr);
+    if output.status.success() || is_refusal(&errors) {
+        return Ok(());
+    }
+    eprint!("{errors}");
+    Err(Failure::new(
+        "without features the program neither builds nor says with `compile_error!` which `--features` to choose",
+    ))
+}
+
+fn clippy(root: &Path, feature: Option<&str>) -> Command {
+    let mut command = process::cargo(root);
+    command.args(["clippy", "--package", PROGRAM, "--no-default-features"]);
+    if let Some(feature) = feature {
+        command.args(["--features", feature]);
+    }
+    command.args(["--", "-D", "warnings"]);
+    command
+}
+
+/// Whether the only errors are messages of `compile_error!` that name the way out.
+fn is_refusal(errors: &str) -> bool {
+    let mut messages = errors
+        .lines()
+        .filter_map(|line| line.strip_prefix("error"))
+        .filter(|message| !message.starts_with(": could not compile"))
+        .peekable();
+    messages.peek().is_some()
+        && messages.all(|message| message.starts_with(": ") && message.contains("--features"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REFUSAL: &str = "error: no backend is compiled in; rebuild with `--features process`\n \
+                           --> src/main.rs:1:1\nerror: could not compile `runner-manager`\n";
+
+    #[test]
+    fn a_refusal_names_the_features_to_choose() {
+        assert!(is_refusal(REFUSAL));
+    }
+
+    #[test]
+    fn other_errors_are_no_refusal() {
+        assert!(!is_refusal("error[E0432]: unresolved import\n"));
+        assert!(!is_refusal("error: unused import: `x`\n"));
+        assert!(!is_refusal(&format!("{REFUSAL}error[E0432]: unresolved import\n")));
+        assert!(!is_refusal("warning: nothing\n"));
+        assert!(!is_refusal(""));
+    }
+}

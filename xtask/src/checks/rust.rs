@@ -1,0 +1,34 @@
+//! The steps that are one call of cargo over the whole workspace.
+
+use crate::failure::{Failure, Result};
+use crate::process;
+use crate::tools::{self, Tool};
+use std::path::Path;
+
+/// Checks that all code is formatted.
+pub(crate) fn format(root: &Path) -> Result<()> {
+    tools::require(root, Tool::Rustfmt)?;
+    process::stream(process::cargo(root).args(["fmt", "--all", "--check"]))
+        .map_err(|failure| Failure::new(format!("{failure}; `cargo fmt --all` formats the code")))
+}
+
+/// Checks that clippy has nothing to say about any target, with all features.
+pub(crate) fn lint(root: &Path) -> Result<()> {
+    tools::require(root, Tool::Clippy)?;
+    tools::require(root, Tool::CCompiler)?;
+    process::stream(process::cargo(root).args([
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--all-features",
+        "--",
+        "-D",
+        "warnings",
+    ]))
+}
+
+/// Runs all tests, with all features.
+pub(crate) fn test(root: &Path) -> Result<()> {
+    tools::require(root, Tool::CCompiler)?;
+    process::stream(process::cargo(root).args(["test", "--workspace", "--all-features"]))
+}

@@ -1,0 +1,91 @@
+//! The commands.
+
+use crate::failure::Result;
+use crate::step::{self, Step};
+use crate::{bench, checks, facts, plan, workspace};
+use clap::{Parser, Subcommand};
+use std::num::NonZeroU32;
+
+/// Checks, generates and measures this workspace.
+///
+/// Exit codes: 0 all is well, 1 a step failed, 2 wrong arguments.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run all checks in order, up to the first that fails
+    Test {
+        /// Run these steps only, in their usual order
+        #[arg(long, value_delimiter = ',', value_name = "NAME,…")]
+        only: Vec<Step>,
+        /// Name the steps and what each does, and run none
+        #[arg(long, conflicts_with = "only")]
+        list: bool,
+    },
+    /// What continuous integration runs: all checks, then facts about the machine
+    Ci,
+    /// Write the generated files that are committed
+    Generate,
+    /// Run the demo several times and print the medians of its latencies
+    Bench {
+        /// How often to run the demo
+        #[arg(long, default_value = "3")]
+        runs: NonZeroU32,
+        /// How many jobs each demo runs
+        #[arg(long, default_value = "50")]
+        jobs: NonZeroU32,
+    },
+}
+
+/// Does what the command line asks for.
+pub(crate) fn run(cli: &Cli) -> Result<()> {
+    let root = workspace::root()?;
+    match &cli.command {
+        Command::Test { list: true, .. } => {
+            print!("{}", step::listing());
+            Ok(())
+        }
+        Command::Test { only, .. } => {
+            let report = plan::run(&root, &step::select(only));
+            println!("\n{}", report.table());
+            report.verdict()
+        }
+        Command::Ci => {
+            let report = plan::run(&root, &step::select(&[]));
+            println!("\n{}\n{}", facts::table(), report.table());
+            report.verdict()
+        }
+        Command::Generate => checks::schema::generate(&root),
+        Command::Bench { runs, jobs } => bench::run(&root, *runs, *jobs),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn an_unknown_or_empty_step_is_refused() {
+        for only in ["zzz", "", "fmt,", "fmt,zzz"] {
+            let line = ["xtask", "test", "--only", only];
+            assert!(Cli::try_parse_from(line).is_err(), "accepted {only:?}");
+        }
+        assert!(Cli::try_parse_from(["xtask", "test", "--only", "docs,fmt"]).is_ok());
+    }
+
+    #[test]
+    fn a_bench_of_no_runs_is_refused() {
+        assert!(Cli::try_parse_from(["xtask", "bench", "--runs", "0"]).is_err());
+    }
+}

@@ -1,0 +1,96 @@
+//! Running other programs.
+
+use crate::failure::{Failure, Result};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+/// What `cargo run` sets for this program and would make the builds below it differ from a
+/// build started by hand.
+const OF_THIS_PACKAGE: [&str; 2] = ["CARGO_PKG_", "CARGO_MANIFEST_"];
+
+/// Cargo, in the root of the workspace. The lock file is not updated in passing.
+pub(crate) fn cargo(root: &Path) -> Command {
+    let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(program);
+    command.current_dir(root).stdin(Stdio::null());
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy();
+        if OF_THIS_PACKAGE.iter().any(|start| name.starts_with(start)) {
+            command.env_remove(name.as_ref());
+        }
+    }
+    command
+}
+
+/// Runs a command whose output goes to the terminal as it comes, and fails unless it ends well.
+pub(crate) fn stream(command: &mut Command) -> Result<()> {
+    let line = line(command);
+    println!("$ {line}");
+    let status = command
+        .status()
+        .map_err(Failure::because(format!("cannot start `{line}`")))?;
+    if status.success() {
+        return Ok(());
+    }
+    Err(Failure::new(format!("`{line}` ended with {status}")))
+}
+
+/// Runs a command and gives all of its output, whether it ends well or not.
+pub(crate) fn capture(command: &mut Command) -> Result<Output> {
+    let line = line(command);
+    command
+        .output()
+        .map_err(Failure::because(format!("cannot start `{line}`")))
+}
+
+/// Runs a command and gives what it prints. Its errors go to the terminal as they come.
+pub(crate) fn stdout(command: &mut Command) -> Result<String> {
+    let output = capture(command.stderr(Stdio::inherit()))?;
+    let line = line(command);
+    if !output.status.success() {
+        return Err(Failure::new(format!("`{line}` ended with {}", output.status)));
+    }
+    String::from_utf8(output.stdout)
+        .map_err(Failure::because(format!("`{line}` printed what is not UTF-8")))
+}
+
+/// A command as one would type it, with the program's name in place of its path.
+pub(crate) fn line(command: &Command) -> String {
+    let program = Path::new(command.get_program());
+    let name = program.file_name().unwrap_or(program.as_os_str());
+    std::iter::once(name)
+        .chain(command.get_args())
+        .map(|word| word.to_string_lossy())
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        command
+    }
+
+    #[test]
+    fn a_failed_command_is_named_with_its_exit_code() {
+        let failure = stream(&mut shell("exit 7")).expect_err("7 is a failure").to_string();
+        assert!(failure.contains("sh -c exit 7"), "{failure}");
+        assert!(failure.contains('7'), "{failure}");
+    }
+
+    #[test]
+    fn a_missing_program_is_named() {
+        let failure = stream(&mut Command::new("/nowhere/zzz")).expect_err("no such program");
+        assert!(failure.to_string().contains("cannot start `zzz`"), "{failure}");
+    }
+
+    #[test]
+    fn output_is_given_only_by_a_command_that_ends_well() {
+        assert_eq!(stdout(&mut shell("echo a")).as_deref(), Ok("a\n"));
+        assert!(stdout(&mut shell("echo a; exit 1")).is_err());
+    }
+}

@@ -1,0 +1,72 @@
+//! What cargo knows about this workspace.
+
+use crate::failure::{Failure, Result};
+use crate::process;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+
+/// The package of the program.
+pub(crate) const PROGRAM: &str = "runner-manager";
+
+/// The folder of the workspace: the parent of this package's.
+pub(crate) fn root() -> Result<PathBuf> {
+    let package = std::env::var_os("CARGO_MANIFEST_DIR")
+        .ok_or_else(|| Failure::new("CARGO_MANIFEST_DIR is not set; start this as `cargo xtask`"))?;
+    let root = Path::new(&package).parent().map(Path::to_owned);
+    root.ok_or_else(|| Failure::new("CARGO_MANIFEST_DIR has no parent; start this as `cargo xtask`"))
+}
+
+/// Where cargo puts what it builds.
+pub(crate) fn target(root: &Path) -> PathBuf {
+    match std::env::var_os("CARGO_TARGET_DIR") {
+        Some(folder) => root.join(folder),
+        None => root.join("target"),
+    }
+}
+
+/// The features of the program, as its manifest names them.
+pub(crate) fn features(root: &Path) -> Result<Vec<String>> {
+    let mut command = process::cargo(root);
+    command.args(["metadata", "--format-version", "1", "--no-deps"]);
+    let metadata = serde_json::from_str(&process::stdout(&mut command)?)
+        .map_err(Failure::because("cannot read the answer of `cargo metadata`"))?;
+    features_in(&metadata)
+}
+
+fn features_in(metadata: &Value) -> Result<Vec<String>> {
+    let packages = metadata["packages"].as_array().into_iter().flatten();
+    let program = packages
+        .filter(|package| package["name"] == PROGRAM)
+        .find_map(|package| package["features"].as_object())
+        .ok_or_else(|| Failure::new(format!("`cargo metadata` knows no package `{PROGRAM}`")))?;
+    if program.is_empty() {
+        return Err(Failure::new(format!(
+            "package `{PROGRAM}` has no features; each backend is one"
+        )));
+    }
+    Ok(program.keys().cloned().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn features_are_those_of_the_program() {
+        let metadata = json!({"packages": [
+            {"name": "other", "features": {"x": []}},
+            {"name": "runner-manager", "features": {"process": [], "default": ["process"]}},
+        ]});
+        let expected = ["default".to_owned(), "process".to_owned()];
+        assert_eq!(features_in(&metadata), Ok(expected.to_vec()));
+    }
+
+    #[test]
+    fn nothing_to_check_is_a_failure() {
+        let none = json!({"packages": [{"name": "runner-manager", "features": {}}]});
+        assert!(features_in(&none).is_err());
+        assert!(features_in(&json!({"packages": []})).is_err());
+        assert!(features_in(&json!("no object")).is_err());
+    }
+}
