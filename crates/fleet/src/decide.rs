@@ -133,21 +133,26 @@ fn judge(pool: &PoolFacts, r: &RunnerFacts, state: RunnerState) -> Verdict {
         Instance::Present { health, .. } => health == HealthState::Unhealthy,
         Instance::Unseen => false,
     };
-    let working = matches!(r.instance, Instance::Present { busy: Some(true), .. });
+    let working = matches!(
+        r.instance,
+        Instance::Present {
+            busy: Some(true),
+            ..
+        }
+    );
     match state {
         RunnerState::Gone => Verdict::Taken,
         RunnerState::Requested | RunnerState::Launching => match r.instance {
             Instance::Absent if !r.held => Verdict::Remove(Why::Unfinished, InstanceFirst),
             _ => Verdict::Free,
         },
-        RunnerState::Booting if dead => Verdict::Remove(Why::Ended, InstanceFirst),
+        RunnerState::Booting | RunnerState::Idle | RunnerState::Busy if dead => {
+            Verdict::Remove(Why::Ended, InstanceFirst)
+        }
         RunnerState::Booting if r.age > pool.boot_deadline && !working => {
             Verdict::Remove(Why::Late, RegistrationFirst)
         }
         RunnerState::Booting => Verdict::Free,
-        RunnerState::Idle | RunnerState::Busy if dead => {
-            Verdict::Remove(Why::Ended, InstanceFirst)
-        }
         RunnerState::Idle | RunnerState::Busy => match r.registered {
             Registered::Absent(gone) if gone > pool.lost_after && !working => {
                 Verdict::Remove(Why::Lost, InstanceFirst)
@@ -155,12 +160,15 @@ fn judge(pool: &PoolFacts, r: &RunnerFacts, state: RunnerState) -> Verdict {
             Registered::Offline(gone) if gone > pool.lost_after && !working => {
                 Verdict::Remove(Why::Lost, RegistrationFirst)
             }
-            Registered::Absent(_) | Registered::Offline(_) | Registered::Busy => Verdict::Taken,
             Registered::Unseen | Registered::Online if state == RunnerState::Idle => Verdict::Free,
-            Registered::Unseen | Registered::Online => Verdict::Taken,
+            _ => Verdict::Taken,
         },
         RunnerState::Finished | RunnerState::Deleting => {
-            let order = if dead { InstanceFirst } else { RegistrationFirst };
+            let order = if dead {
+                InstanceFirst
+            } else {
+                RegistrationFirst
+            };
             Verdict::Remove(Why::Resumed, order)
         }
     }
@@ -185,7 +193,7 @@ fn progress(r: &RunnerFacts) -> RunnerState {
 pub(crate) fn decide(pool: &PoolFacts, runners: &[RunnerFacts]) -> Vec<Action> {
     let mut advances = Vec::new();
     let mut removals = Vec::new();
-    let mut free = 0;
+    let mut free = 0_usize;
     let mut idle: Vec<&RunnerFacts> = Vec::new();
     for r in runners {
         let state = progress(r);
@@ -216,7 +224,10 @@ pub(crate) fn decide(pool: &PoolFacts, runners: &[RunnerFacts]) -> Vec<Action> {
     );
     // What is being removed still holds its place until it is gone.
     let room = pool.max.saturating_sub(runners.len());
-    let launches = wanted.saturating_sub(free).min(room).min(pool.launch_budget);
+    let launches = wanted
+        .saturating_sub(free)
+        .min(room)
+        .min(pool.launch_budget);
     let mut actions = advances;
     actions.extend(removals);
     if launches > 0 {
@@ -270,20 +281,64 @@ mod tests {
 
     #[test]
     fn size_is_demand_and_min_idle_within_max_and_budget() {
-        let pool = PoolFacts { demand: 3, min_idle: 2, ..pool() };
+        let pool = PoolFacts {
+            demand: 3,
+            min_idle: 2,
+            ..pool()
+        };
         assert_eq!(launches(&pool, &[]), 5);
-        let held = RunnerFacts { held: true, ..runner(1, RunnerState::Launching) };
-        let some = [held, runner(2, RunnerState::Booting), runner(3, RunnerState::Busy)];
+        let held = RunnerFacts {
+            held: true,
+            ..runner(1, RunnerState::Launching)
+        };
+        let some = [
+            held,
+            runner(2, RunnerState::Booting),
+            runner(3, RunnerState::Busy),
+        ];
         assert_eq!(launches(&pool, &some), 3);
-        assert_eq!(launches(&PoolFacts { max: 4, ..pool.clone() }, &some), 1);
-        assert_eq!(launches(&PoolFacts { max: 2, ..pool.clone() }, &some), 0);
-        assert_eq!(launches(&PoolFacts { launch_budget: 2, ..pool }, &some), 2);
+        assert_eq!(
+            launches(
+                &PoolFacts {
+                    max: 4,
+                    ..pool.clone()
+                },
+                &some
+            ),
+            1
+        );
+        assert_eq!(
+            launches(
+                &PoolFacts {
+                    max: 2,
+                    ..pool.clone()
+                },
+                &some
+            ),
+            0
+        );
+        assert_eq!(
+            launches(
+                &PoolFacts {
+                    launch_budget: 2,
+                    ..pool
+                },
+                &some
+            ),
+            2
+        );
     }
 
     #[test]
     fn a_late_runner_is_no_capacity_and_is_removed() {
-        let pool = PoolFacts { demand: 1, ..pool() };
-        let late = RunnerFacts { age: HOUR, ..runner(1, RunnerState::Booting) };
+        let pool = PoolFacts {
+            demand: 1,
+            ..pool()
+        };
+        let late = RunnerFacts {
+            age: HOUR,
+            ..runner(1, RunnerState::Booting)
+        };
         let actions = decide(&pool, std::slice::from_ref(&late));
         assert_eq!(
             actions,
@@ -293,8 +348,20 @@ mod tests {
             ]
         );
         // One that runs a job is not late, whatever GitHub's list says.
-        let busy = Instance::Present { health: HealthState::Healthy, busy: Some(true) };
-        assert_eq!(decide(&pool, &[RunnerFacts { instance: busy, ..late }]), []);
+        let busy = Instance::Present {
+            health: HealthState::Healthy,
+            busy: Some(true),
+        };
+        assert_eq!(
+            decide(
+                &pool,
+                &[RunnerFacts {
+                    instance: busy,
+                    ..late
+                }]
+            ),
+            []
+        );
     }
 
     #[test]
@@ -304,7 +371,10 @@ mod tests {
             (RunnerState::Booting, Registered::Busy, RunnerState::Busy),
             (RunnerState::Idle, Registered::Busy, RunnerState::Busy),
         ] {
-            let r = RunnerFacts { registered, ..runner(1, state) };
+            let r = RunnerFacts {
+                registered,
+                ..runner(1, state)
+            };
             let name = r.name.clone();
             assert_eq!(decide(&pool(), &[r]), [Action::Advance(name, to)]);
         }
@@ -312,10 +382,16 @@ mod tests {
 
     #[test]
     fn unknown_health_and_unseen_lists_remove_nothing() {
-        let unknown = Instance::Present { health: HealthState::Unknown, busy: None };
+        let unknown = Instance::Present {
+            health: HealthState::Unknown,
+            busy: None,
+        };
         for state in [RunnerState::Booting, RunnerState::Idle, RunnerState::Busy] {
             for instance in [unknown, Instance::Unseen] {
-                let r = RunnerFacts { instance, ..runner(1, state) };
+                let r = RunnerFacts {
+                    instance,
+                    ..runner(1, state)
+                };
                 assert_eq!(decide(&pool(), &[r]), [], "{state:?} {instance:?}");
             }
         }
@@ -323,10 +399,16 @@ mod tests {
 
     #[test]
     fn what_ended_is_removed_instance_first() {
-        let failed = Instance::Present { health: HealthState::Unhealthy, busy: None };
+        let failed = Instance::Present {
+            health: HealthState::Unhealthy,
+            busy: None,
+        };
         for state in [RunnerState::Booting, RunnerState::Idle, RunnerState::Busy] {
             for instance in [failed, Instance::Absent] {
-                let r = RunnerFacts { instance, ..runner(1, state) };
+                let r = RunnerFacts {
+                    instance,
+                    ..runner(1, state)
+                };
                 let name = r.name.clone();
                 assert_eq!(
                     decide(&pool(), &[r]),
@@ -338,19 +420,33 @@ mod tests {
 
     #[test]
     fn excess_goes_oldest_first_and_only_when_idle_for_long() {
-        let pool = PoolFacts { min_idle: 1, ..pool() };
+        let pool = PoolFacts {
+            min_idle: 1,
+            ..pool()
+        };
         let idle = |id, age| RunnerFacts {
             in_state: 61 * SECOND,
             age,
             registered: Registered::Online,
             ..runner(id, RunnerState::Idle)
         };
-        let runners = [idle(1, 2 * SECOND), idle(2, HOUR), runner(3, RunnerState::Busy)];
+        let runners = [
+            idle(1, 2 * SECOND),
+            idle(2, HOUR),
+            runner(3, RunnerState::Busy),
+        ];
         assert_eq!(
             decide(&pool, &runners),
-            [Action::Remove(runners[1].name.clone(), Why::Excess, Order::RegistrationFirst)]
+            [Action::Remove(
+                runners[1].name.clone(),
+                Why::Excess,
+                Order::RegistrationFirst
+            )]
         );
-        let fresh = RunnerFacts { in_state: SECOND, ..idle(2, HOUR) };
+        let fresh = RunnerFacts {
+            in_state: SECOND,
+            ..idle(2, HOUR)
+        };
         assert_eq!(decide(&pool, &[idle(1, HOUR), fresh]).len(), 1);
     }
 
@@ -358,15 +454,24 @@ mod tests {
     fn a_runner_missing_on_github_is_lost_only_after_a_while_and_without_a_job() {
         let missing = |gone, busy| RunnerFacts {
             registered: Registered::Absent(gone),
-            instance: Instance::Present { health: HealthState::Healthy, busy },
+            instance: Instance::Present {
+                health: HealthState::Healthy,
+                busy,
+            },
             ..runner(1, RunnerState::Busy)
         };
         assert_eq!(decide(&pool(), &[missing(SECOND, Some(false))]), []);
         assert_eq!(decide(&pool(), &[missing(HOUR, Some(true))]), []);
         assert_eq!(decide(&pool(), &[missing(HOUR, Some(false))]).len(), 1);
         // It is no capacity from the first moment on.
-        let pool = PoolFacts { demand: 1, ..pool() };
-        let idle = RunnerFacts { state: RunnerState::Idle, ..missing(SECOND, None) };
+        let pool = PoolFacts {
+            demand: 1,
+            ..pool()
+        };
+        let idle = RunnerFacts {
+            state: RunnerState::Idle,
+            ..missing(SECOND, None)
+        };
         assert_eq!(decide(&pool, &[idle]), [Action::Launch(1)]);
     }
 
@@ -379,20 +484,37 @@ mod tests {
             [Action::Advance(name.clone(), RunnerState::Booting)]
         );
         for state in [RunnerState::Requested, RunnerState::Launching] {
-            let absent = RunnerFacts { instance: Instance::Absent, ..runner(1, state) };
+            let absent = RunnerFacts {
+                instance: Instance::Absent,
+                ..runner(1, state)
+            };
             assert_eq!(
                 decide(&pool(), &[absent]),
-                [Action::Remove(name.clone(), Why::Unfinished, Order::InstanceFirst)]
+                [Action::Remove(
+                    name.clone(),
+                    Why::Unfinished,
+                    Order::InstanceFirst
+                )]
             );
-            let unseen = RunnerFacts { instance: Instance::Unseen, ..runner(1, state) };
+            let unseen = RunnerFacts {
+                instance: Instance::Unseen,
+                ..runner(1, state)
+            };
             assert_eq!(decide(&pool(), &[unseen]), []);
         }
     }
 
     #[test]
     fn what_is_held_is_left_alone_and_keeps_its_place() {
-        let pool = PoolFacts { demand: 5, max: 1, ..pool() };
-        let held = RunnerFacts { held: true, ..runner(1, RunnerState::Deleting) };
+        let pool = PoolFacts {
+            demand: 5,
+            max: 1,
+            ..pool()
+        };
+        let held = RunnerFacts {
+            held: true,
+            ..runner(1, RunnerState::Deleting)
+        };
         assert_eq!(decide(&pool, &[held]), []);
     }
 }

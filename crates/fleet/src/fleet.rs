@@ -82,7 +82,12 @@ impl Fleet {
     ) -> Result<Self> {
         let fleet = Self {
             config,
-            shared: Arc::new(Shared { github, store, clock, tokens: Tokens::default() }),
+            shared: Arc::new(Shared {
+                github,
+                store,
+                clock,
+                tokens: Tokens::default(),
+            }),
             routes: watch::Sender::new(Arc::default()),
             running: Mutex::default(),
         };
@@ -93,7 +98,10 @@ impl Fleet {
 
     /// Runners of pools that are no longer configured are nobody's: a human must know.
     async fn warn_of_strays(&self) -> Result<()> {
-        let filter = RunnerFilter { pool: None, live_only: Live::Yes };
+        let filter = RunnerFilter {
+            pool: None,
+            live_only: Live::Yes,
+        };
         let running = self.running.lock().await;
         let mut strays: HashMap<String, usize> = HashMap::new();
         for row in self.shared.store.runners(filter).await? {
@@ -119,7 +127,8 @@ impl Fleet {
     pub async fn reload(&self, pools: Vec<PoolConfig>) -> Result<()> {
         let mut running = self.running.lock().await;
         running.pools.retain(|_, pool| !pool.task.is_finished());
-        self.routes.send_replace(Arc::new(pools.iter().map(route_to).collect()));
+        self.routes
+            .send_replace(Arc::new(pools.iter().map(route_to).collect()));
         let names: Vec<String> = pools.iter().map(|pool| pool.name.clone()).collect();
         for pool in pools {
             self.start_or_change(&mut running, pool).await?;
@@ -143,7 +152,10 @@ impl Fleet {
             }
         }
         let scope = config.github_path.api_path();
-        let scope = running.scopes.entry(scope).or_insert_with(|| self.watch(&config));
+        let scope = running
+            .scopes
+            .entry(scope)
+            .or_insert_with(|| self.watch(&config));
         let (commands, orders) = mpsc::channel(COMMANDS);
         let (publish, snapshot) = watch::channel(PoolSnapshot::default());
         let wiring = Wiring {
@@ -156,7 +168,14 @@ impl Fleet {
         let name = config.name.clone();
         let pool = Pool::load(config, self.config, wiring).await?;
         let task = tokio::spawn(pool.run());
-        running.pools.insert(name, PoolHandle { commands, snapshot, task });
+        running.pools.insert(
+            name,
+            PoolHandle {
+                commands,
+                snapshot,
+                task,
+            },
+        );
         Ok(())
     }
 
@@ -170,7 +189,10 @@ impl Fleet {
             routes: self.routes.subscribe(),
             views: publish,
         };
-        ScopeHandle { views, task: tokio::spawn(watcher.run()) }
+        ScopeHandle {
+            views,
+            task: tokio::spawn(watcher.run()),
+        }
     }
 
     /// Begins no launch and no removal any more, waits for those that are under way, and stops.
@@ -186,7 +208,10 @@ impl Fleet {
             }
         });
         let drained = futures::future::join_all(drained);
-        if tokio::time::timeout(self.config.drain_deadline, drained).await.is_err() {
+        if tokio::time::timeout(self.config.drain_deadline, drained)
+            .await
+            .is_err()
+        {
             tracing::warn!("the drain deadline has passed; what is under way is cut off");
         }
     }
@@ -197,7 +222,9 @@ impl Fleet {
     /// `NotFound` for a name that no pool has; what the removal itself fails with, and then it
     /// is tried again in the background; `TimedOut` after `deadline`, and it goes on likewise.
     pub async fn delete_runner(&self, name: &RunnerName, deadline: Duration) -> Result<()> {
-        let removed = self.remove(None, Which::One(name.clone()), deadline).await?;
+        let removed = self
+            .remove(None, Which::One(name.clone()), deadline)
+            .await?;
         if removed.is_empty() {
             let message = "no pool has a live runner of this name; `runners list` shows them";
             return Err(Error::new(ErrorKind::NotFound, message).with_context("runner", name));
@@ -232,7 +259,10 @@ impl Fleet {
     ) -> Result<Vec<RunnerName>> {
         let pools: Vec<mpsc::Sender<Command>> = {
             let running = self.running.lock().await;
-            let chosen = running.pools.iter().filter(|(name, _)| pool.is_none_or(|p| p == *name));
+            let chosen = running
+                .pools
+                .iter()
+                .filter(|(name, _)| pool.is_none_or(|p| p == *name));
             chosen.map(|(_, handle)| handle.commands.clone()).collect()
         };
         if let (Some(pool), true) = (pool, pools.is_empty()) {
@@ -241,10 +271,12 @@ impl Fleet {
         }
         let removals = pools.into_iter().map(|pool| ask(pool, which.clone()));
         let removals = futures::future::join_all(removals);
-        let outcomes = tokio::time::timeout(deadline, removals).await.map_err(|_| {
-            Error::new(ErrorKind::TimedOut, "the removal goes on in the background")
-                .with_context("deadline", format!("{} s", deadline.as_secs()))
-        })?;
+        let outcomes = tokio::time::timeout(deadline, removals)
+            .await
+            .map_err(|_| {
+                Error::new(ErrorKind::TimedOut, "the removal goes on in the background")
+                    .with_context("deadline", format!("{} s", deadline.as_secs()))
+            })?;
         let mut gone = Vec::new();
         let mut failed = None;
         for (name, removed) in outcomes.into_iter().flatten() {
@@ -253,7 +285,8 @@ impl Fleet {
                 Removed::KeptBusy => {}
                 Removed::Failed(reason) => {
                     failed.get_or_insert_with(|| {
-                        let message = format!("cannot remove a runner; it is tried again: {reason}");
+                        let message =
+                            format!("cannot remove a runner; it is tried again: {reason}");
                         Error::new(ErrorKind::Unexpected, message).with_context("runner", &name)
                     });
                 }
@@ -265,8 +298,11 @@ impl Fleet {
     /// What the pools show of themselves, by name.
     pub async fn snapshot(&self) -> Vec<PoolSnapshot> {
         let running = self.running.lock().await;
-        let mut pools: Vec<PoolSnapshot> =
-            running.pools.values().map(|pool| pool.snapshot.borrow().clone()).collect();
+        let mut pools: Vec<PoolSnapshot> = running
+            .pools
+            .values()
+            .map(|pool| pool.snapshot.borrow().clone())
+            .collect();
         pools.sort_by(|a, b| a.pool.cmp(&b.pool));
         pools
     }

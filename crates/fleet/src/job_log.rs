@@ -37,7 +37,12 @@ pub(crate) struct JobLog {
 
 impl JobLog {
     pub(crate) fn new(store: Store, github: GitHub, scope: String) -> Self {
-        Self { store, github, scope, open: None }
+        Self {
+            store,
+            github,
+            scope,
+            open: None,
+        }
     }
 
     /// Records the queued jobs of a look, and asks for those that are no longer queued.
@@ -55,7 +60,9 @@ impl JobLog {
     async fn load(&self, routes: &[Route]) -> Result<HashMap<u64, Open>> {
         let mine = |job: &JobRow| {
             let repository = job.repository.to_lowercase();
-            routes.iter().any(|r| r.scope == self.scope && r.repositories.contains(&repository))
+            routes
+                .iter()
+                .any(|r| r.scope == self.scope && r.repositories.contains(&repository))
         };
         let jobs = self.store.open_jobs().await?;
         let open = jobs.into_iter().filter(mine).filter_map(|job| {
@@ -87,16 +94,26 @@ impl JobLog {
                 self.store.record_job(&row(job, pool.clone())).await?;
                 tracing::info!(job = job.id, pool, repository, "job queued");
                 let (owner, repo) = (job.owner.clone(), job.repo.clone());
-                open.insert(job.id, Open { owner, repo, pool, runner: None, asked: None });
+                open.insert(
+                    job.id,
+                    Open {
+                        owner,
+                        repo,
+                        pool,
+                        runner: None,
+                        asked: None,
+                    },
+                );
             }
         }
-        let due = due(open, view);
-        let github = &self.github;
-        let asked = due.into_iter().map(|(id, owner, repo)| async move {
-            github.job(&owner, &repo, id).await.map(|job| (id, job))
-        });
-        let answers: Vec<(u64, Option<RemoteJob>)> =
-            futures::stream::iter(asked).buffer_unordered(CONCURRENCY).try_collect().await?;
+        let asked: Vec<_> = due(open, view)
+            .into_iter()
+            .map(|(id, owner, repo)| ask(self.github.clone(), owner, repo, id))
+            .collect();
+        let answers: Vec<(u64, Option<RemoteJob>)> = futures::stream::iter(asked)
+            .buffer_unordered(CONCURRENCY)
+            .try_collect()
+            .await?;
         for (id, job) in answers {
             self.take(open, id, job).await?;
         }
@@ -114,7 +131,9 @@ impl JobLog {
             open.remove(&id);
             return Ok(());
         };
-        let Some(known) = open.get_mut(&id) else { return Ok(()) };
+        let Some(known) = open.get_mut(&id) else {
+            return Ok(());
+        };
         let row = row(&job, known.pool.clone());
         self.store.record_job(&row).await?;
         known.asked = Some(Instant::now());
@@ -126,7 +145,13 @@ impl JobLog {
         }
         if row.status == JobStatus::Completed {
             let conclusion = row.conclusion.as_deref().unwrap_or("unknown");
-            tracing::info!(job = id, pool = known.pool, runner = known.runner, conclusion, "job done");
+            tracing::info!(
+                job = id,
+                pool = known.pool,
+                runner = known.runner,
+                conclusion,
+                "job done"
+            );
             open.remove(&id);
         }
         Ok(())
@@ -134,12 +159,23 @@ impl JobLog {
 
     /// Notes at the runner which job it has. Runners of others are none of ours.
     async fn link(&self, runner: &str, job: u64) -> Result<()> {
-        let Ok(name) = runner.parse::<RunnerName>() else { return Ok(()) };
+        let Ok(name) = runner.parse::<RunnerName>() else {
+            return Ok(());
+        };
         match self.store.set_job(&name, job).await {
             Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         }
     }
+}
+
+async fn ask(
+    github: GitHub,
+    owner: String,
+    repo: String,
+    id: u64,
+) -> Result<(u64, Option<RemoteJob>)> {
+    Ok((id, github.job(&owner, &repo, id).await?))
 }
 
 /// The jobs to ask for: those that left the queue, those whose runner is not busy any more, and
@@ -153,12 +189,16 @@ fn due(open: &HashMap<u64, Open>, view: &ScopeView) -> Vec<(u64, String, String)
             !busy || asked.elapsed() >= RUNNING_INTERVAL
         }
     };
-    let mut due: Vec<(&u64, &Open)> =
-        open.iter().filter(|(id, job)| !queued.contains(id) && is_due(job)).collect();
+    let mut due: Vec<(&u64, &Open)> = open
+        .iter()
+        .filter(|(id, job)| !queued.contains(id) && is_due(job))
+        .collect();
     // Those that waited longest first, so that the bound starves none.
     due.sort_by_key(|(id, job)| (job.asked, **id));
     due.truncate(PER_LOOK);
-    due.into_iter().map(|(id, job)| (*id, job.owner.clone(), job.repo.clone())).collect()
+    due.into_iter()
+        .map(|(id, job)| (*id, job.owner.clone(), job.repo.clone()))
+        .collect()
 }
 
 fn row(job: &RemoteJob, pool: Option<String>) -> JobRow {

@@ -37,21 +37,41 @@ pub(crate) struct Context {
 
 /// What became of an operation.
 pub(crate) enum Done {
-    Launched { name: RunnerName, github_id: Option<u64> },
+    Launched {
+        name: RunnerName,
+        github_id: Option<u64>,
+    },
     /// `removed` says whether everything of it is gone already.
-    LaunchFailed { name: RunnerName, error: Error, removed: bool },
-    Removed { name: RunnerName },
+    LaunchFailed {
+        name: RunnerName,
+        error: Error,
+        removed: bool,
+    },
+    Removed {
+        name: RunnerName,
+    },
     /// GitHub says that a job runs: the runner stays.
-    KeptBusy { name: RunnerName },
-    RemovalFailed { name: RunnerName, error: Error },
-    Listed { began: Instant, runners: Result<Vec<CloudRunnerInstance>> },
+    KeptBusy {
+        name: RunnerName,
+    },
+    RemovalFailed {
+        name: RunnerName,
+        error: Error,
+    },
+    Listed {
+        began: Instant,
+        runners: Result<Vec<CloudRunnerInstance>>,
+    },
     Swept,
 }
+
+type TokenKey = (&'static str, String);
 
 /// Registration and remove tokens by scope: good for an hour, and so not asked for each time.
 #[derive(Default)]
 pub(crate) struct Tokens {
-    cached: Mutex<HashMap<(&'static str, String), (Secret, Timestamp)>>,
+    /// The token and its end, by kind and scope.
+    cached: Mutex<HashMap<TokenKey, (Secret, Timestamp)>>,
 }
 
 impl Tokens {
@@ -92,7 +112,11 @@ impl Context {
 
     async fn remove_token(&self) -> Result<RemoveToken> {
         let path = &self.pool.github_path;
-        self.shared.tokens.get("remove", &self.shared, path).await.map(RemoveToken::new)
+        self.shared
+            .tokens
+            .get("remove", &self.shared, path)
+            .await
+            .map(RemoveToken::new)
     }
 
     /// Launches a runner that the store holds as requested.
@@ -104,15 +128,23 @@ impl Context {
         };
         tracing::warn!(pool = self.pool.name, runner = %name, %error, "cannot launch a runner");
         let note = format!("cannot launch: {error}");
-        let undone = self.take_away(&name, &note, Order::InstanceFirst, github_id).await;
+        let undone = self
+            .take_away(&name, &note, Order::InstanceFirst, github_id)
+            .await;
         if let Err(error) = &undone {
             tracing::warn!(pool = self.pool.name, runner = %name, %error, "cannot undo a launch yet");
         }
-        Done::LaunchFailed { name, error, removed: undone.is_ok() }
+        Done::LaunchFailed {
+            name,
+            error,
+            removed: undone.is_ok(),
+        }
     }
 
     async fn try_launch(&self, name: &RunnerName, github_id: &mut Option<u64>) -> Result<()> {
-        self.store().advance(name, RunnerState::Launching, self.now(), None).await?;
+        self.store()
+            .advance(name, RunnerState::Launching, self.now(), None)
+            .await?;
         let github = self.pool.runner_config();
         let credential = match self.pool.registration {
             Registration::Jit => {
@@ -123,7 +155,11 @@ impl Context {
             }
             Registration::Token => {
                 let path = &self.pool.github_path;
-                let token = self.shared.tokens.get("registration", &self.shared, path).await?;
+                let token = self
+                    .shared
+                    .tokens
+                    .get("registration", &self.shared, path)
+                    .await?;
                 let url = self.shared.github.scope_url(path);
                 let url = url.parse().map_err(|e| {
                     Error::new(ErrorKind::InvalidConfig, "the scope's address is no URL")
@@ -140,7 +176,9 @@ impl Context {
             support: self.pool.support.clone(),
         };
         self.pool.manager.create_runner(request).await?;
-        self.store().advance(name, RunnerState::Booting, self.now(), None).await?;
+        self.store()
+            .advance(name, RunnerState::Booting, self.now(), None)
+            .await?;
         Ok(())
     }
 
@@ -193,28 +231,39 @@ impl Context {
         order: Order,
         github_id: Option<u64>,
     ) -> Result<Removal> {
-        let from = self.store().advance(name, RunnerState::Deleting, self.now(), Some(note)).await?;
+        let from = self
+            .store()
+            .advance(name, RunnerState::Deleting, self.now(), Some(note))
+            .await?;
         // What was only asked for never came to GitHub.
         let may_be_registered = from != RunnerState::Requested;
         if order == Order::RegistrationFirst && may_be_registered {
             match self.unregister(name, github_id).await {
                 Err(error) if error.kind() == ErrorKind::Busy => {
                     let note = Some("a job runs");
-                    self.store().advance(name, RunnerState::Busy, self.now(), note).await?;
+                    self.store()
+                        .advance(name, RunnerState::Busy, self.now(), note)
+                        .await?;
                     return Ok(Removal::KeptBusy);
                 }
                 outcome => outcome?,
             }
         }
         let token = self.remove_token().await?;
-        let metrics = self.pool.manager.delete_runner(name.instance_id(), &token).await?;
+        let metrics = self
+            .pool
+            .manager
+            .delete_runner(name.instance_id(), &token)
+            .await?;
         if let Some(metrics) = metrics {
             self.store().record_metrics(&metrics).await?;
         }
         if order == Order::InstanceFirst && may_be_registered {
             self.unregister(name, github_id).await?;
         }
-        self.store().advance(name, RunnerState::Gone, self.now(), None).await?;
+        self.store()
+            .advance(name, RunnerState::Gone, self.now(), None)
+            .await?;
         Ok(Removal::Gone)
     }
 
@@ -224,7 +273,10 @@ impl Context {
         let (github, path) = (&self.shared.github, &self.pool.github_path);
         let id = match github_id {
             Some(id) => Some(id),
-            None => github.runner_by_name(path, &name.to_string()).await?.map(|r| r.id),
+            None => github
+                .runner_by_name(path, &name.to_string())
+                .await?
+                .map(|r| r.id),
         };
         match id {
             Some(id) => match github.delete_runner(path, id).await? {
@@ -251,7 +303,11 @@ impl Context {
         let pool = self.pool.name.as_str();
         for (id, name) in registrations {
             tracing::info!(pool, runner = %name, "remove orphan registration");
-            let deleted = self.shared.github.delete_runner(&self.pool.github_path, id).await;
+            let deleted = self
+                .shared
+                .github
+                .delete_runner(&self.pool.github_path, id)
+                .await;
             if let Err(error) = deleted {
                 tracing::warn!(pool, runner = %name, %error, "cannot remove an orphan registration");
             }
@@ -265,7 +321,11 @@ impl Context {
         };
         for name in instances {
             tracing::info!(pool, runner = %name, "remove orphan instance");
-            let deleted = self.pool.manager.delete_runner(name.instance_id(), &token).await;
+            let deleted = self
+                .pool
+                .manager
+                .delete_runner(name.instance_id(), &token)
+                .await;
             if let Err(error) = deleted {
                 tracing::warn!(pool, runner = %name, %error, "cannot remove an orphan instance");
             }

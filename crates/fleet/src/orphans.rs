@@ -31,11 +31,17 @@ impl OrphanRegistrations {
         let mut still = HashMap::new();
         let mut due = Vec::new();
         for runner in view.runners.values() {
-            let Some(name) = prefix.owned(&runner.name) else { continue };
+            let Some(name) = prefix.owned(&runner.name) else {
+                continue;
+            };
             if runner.online || runner.busy || is_known(&name) {
                 continue;
             }
-            let first = self.seen.get(&runner.id).copied().unwrap_or((now, view.number));
+            let first = self
+                .seen
+                .get(&runner.id)
+                .copied()
+                .unwrap_or((now, view.number));
             still.insert(runner.id, first);
             if view.number > first.1 && now.duration_since(first.0) >= grace {
                 due.push((runner.id, name));
@@ -88,7 +94,11 @@ mod tests {
             found.into_iter().map(|(id, _)| id).collect()
         };
         assert_eq!(due(1, Duration::ZERO), [] as [u64; 0]);
-        assert_eq!(due(1, Duration::ZERO), [] as [u64; 0], "the same look twice");
+        assert_eq!(
+            due(1, Duration::ZERO),
+            [] as [u64; 0],
+            "the same look twice"
+        );
         assert_eq!(due(2, Duration::from_secs(3600)), [] as [u64; 0]);
         assert_eq!(due(3, Duration::ZERO), [1]);
     }

@@ -44,7 +44,10 @@ pub(crate) enum Command {
     Reconfigure(Arc<PoolConfig>),
     /// The pool has left the configuration.
     Retire,
-    Remove(Which, oneshot::Sender<Vec<(RunnerName, oneshot::Receiver<Removed>)>>),
+    Remove(
+        Which,
+        oneshot::Sender<Vec<(RunnerName, oneshot::Receiver<Removed>)>>,
+    ),
     Drain(oneshot::Sender<()>),
 }
 
@@ -167,7 +170,10 @@ impl Pool {
         rhythm: FleetConfig,
         wiring: Wiring,
     ) -> Result<Self> {
-        let filter = RunnerFilter { pool: Some(config.name.clone()), live_only: Live::Yes };
+        let filter = RunnerFilter {
+            pool: Some(config.name.clone()),
+            live_only: Live::Yes,
+        };
         let rows = wiring.shared.store.runners(filter).await?;
         let runners = rows.into_iter().map(|row| {
             let mut runner = Runner::new(row.state, row.created_at);
@@ -315,9 +321,13 @@ impl Pool {
     }
 
     fn obey_orders(&mut self) {
-        let due = self.runners.iter_mut().filter(|(_, runner)| !runner.is_held());
-        let due: Vec<(RunnerName, Order)> =
-            due.filter_map(|(name, r)| Some((name.clone(), r.ordered.take()?))).collect();
+        let due = self
+            .runners
+            .iter_mut()
+            .filter(|(_, runner)| !runner.is_held());
+        let due: Vec<(RunnerName, Order)> = due
+            .filter_map(|(name, r)| Some((name.clone(), r.ordered.take()?)))
+            .collect();
         for (name, order) in due {
             self.remove(&name, Why::Operator, order);
         }
@@ -325,7 +335,11 @@ impl Pool {
 
     async fn advance(&mut self, name: &RunnerName, to: RunnerState) {
         let shared = &self.context.shared;
-        match shared.store.advance(name, to, shared.clock.now(), None).await {
+        match shared
+            .store
+            .advance(name, to, shared.clock.now(), None)
+            .await
+        {
             Ok(_) => {
                 tracing::info!(pool = self.context.pool.name, runner = %name, state = %to, "runner moves on");
                 if let Some(runner) = self.runners.get_mut(name) {
@@ -344,10 +358,18 @@ impl Pool {
 
     /// Stores the intent, and only then begins the launch.
     async fn launch(&mut self) {
-        let name = self.context.pool.prefix().runner_name(&InstanceId::random());
+        let name = self
+            .context
+            .pool
+            .prefix()
+            .runner_name(&InstanceId::random());
         let now = self.context.shared.clock.now();
         let pool = self.context.pool.name.clone();
-        let intent = NewRunner { pool: pool.clone(), name: name.clone(), now };
+        let intent = NewRunner {
+            pool: pool.clone(),
+            name: name.clone(),
+            now,
+        };
         if let Err(error) = self.context.shared.store.insert_runner(&intent).await {
             self.store_failed(&name, &error);
             return;
@@ -357,14 +379,21 @@ impl Pool {
         runner.hold = Hold::Operation;
         self.runners.insert(name.clone(), runner);
         self.launching += 1;
-        let task = self.operations.spawn(self.context.clone().launch(name.clone()));
+        let task = self
+            .operations
+            .spawn(self.context.clone().launch(name.clone()));
         self.about.insert(task.id(), name);
     }
 
     fn remove(&mut self, name: &RunnerName, why: Why, order: Order) {
-        let Some(runner) = self.runners.get_mut(name) else { return };
+        let Some(runner) = self.runners.get_mut(name) else {
+            return;
+        };
         runner.hold = Hold::Operation;
-        let removal = self.context.clone().remove(name.clone(), why, order, runner.github_id);
+        let removal = self
+            .context
+            .clone()
+            .remove(name.clone(), why, order, runner.github_id);
         let task = self.operations.spawn(removal);
         self.about.insert(task.id(), name.clone());
     }
@@ -385,7 +414,8 @@ impl Pool {
             .map(|i| i.name.clone())
             .collect();
         self.sweeping = true;
-        self.operations.spawn(self.context.clone().sweep(registrations, orphans));
+        self.operations
+            .spawn(self.context.clone().sweep(registrations, orphans));
     }
 
     /// How many queued jobs are for this pool.

@@ -26,16 +26,20 @@ impl GitHub {
     /// When any call fails: the list is never partial.
     pub async fn queued_jobs(&self, repos: &[(String, String)]) -> Result<Vec<RemoteJob>> {
         let repos: BTreeSet<&(String, String)> = repos.iter().collect();
-        let of_repos: Vec<Vec<(GitHubPath, u64)>> = stream::iter(repos)
+        // Collected first: a future that holds the closures could not be spawned.
+        let asked: Vec<_> = repos
+            .into_iter()
             .map(|(owner, repo)| self.unfinished_runs(owner, repo))
-            .buffered(AT_ONCE)
-            .try_collect()
-            .await?;
-        let of_runs: Vec<Vec<RemoteJob>> = stream::iter(of_repos.into_iter().flatten())
+            .collect();
+        let of_repos: Vec<Vec<(GitHubPath, u64)>> =
+            stream::iter(asked).buffered(AT_ONCE).try_collect().await?;
+        let asked: Vec<_> = of_repos
+            .into_iter()
+            .flatten()
             .map(|(path, run)| self.queued_in_run(path, run))
-            .buffered(AT_ONCE)
-            .try_collect()
-            .await?;
+            .collect();
+        let of_runs: Vec<Vec<RemoteJob>> =
+            stream::iter(asked).buffered(AT_ONCE).try_collect().await?;
         let mut jobs: Vec<RemoteJob> = of_runs.into_iter().flatten().collect();
         jobs.sort_by_key(|job| (job.created_at, job.id));
         Ok(jobs)

@@ -53,7 +53,10 @@ impl Pool {
     fn instance(&self, name: &RunnerName, runner: &Runner) -> Instance {
         match &self.instances {
             Some(list) if list.began >= runner.since => match list.by_name.get(name) {
-                Some(found) => Instance::Present { health: found.health, busy: found.busy },
+                Some(found) => Instance::Present {
+                    health: found.health,
+                    busy: found.busy,
+                },
                 None => Instance::Absent,
             },
             _ => Instance::Unseen,
@@ -98,7 +101,9 @@ fn registered(view: &ScopeView, name: &RunnerName, runner: &Runner) -> Registere
         Some(listed) if listed.online => Registered::Online,
         _ if !is_fresh(view, runner) => Registered::Unseen,
         listed => {
-            let gone = runner.missing.map_or(Duration::ZERO, |(since, _)| since.elapsed());
+            let gone = runner
+                .missing
+                .map_or(Duration::ZERO, |(since, _)| since.elapsed());
             match listed {
                 Some(_) => Registered::Offline(gone),
                 None => Registered::Absent(gone),

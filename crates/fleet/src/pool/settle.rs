@@ -40,7 +40,11 @@ impl Pool {
                     runner.enter(RunnerState::Booting);
                 }
             }
-            Done::LaunchFailed { name, error, removed } => {
+            Done::LaunchFailed {
+                name,
+                error,
+                removed,
+            } => {
                 self.launching -= 1;
                 self.counters.failed += 1;
                 self.counters.last_error = Some(error.to_string());
@@ -95,7 +99,9 @@ impl Pool {
 
     /// Leaves a removal for the next attempt.
     fn try_later(&mut self, name: &RunnerName, error: &Error) {
-        let Some(runner) = self.runners.get_mut(name) else { return };
+        let Some(runner) = self.runners.get_mut(name) else {
+            return;
+        };
         runner.enter(RunnerState::Deleting);
         runner.failures += 1;
         runner.hold = Hold::Until(Instant::now() + retry_pause(error, runner.failures));

@@ -1,0 +1,74 @@
+//! The backends table: the one place that knows which backends are compiled in.
+
+use runner_manager_core::{Backend, Error, ErrorKind, Result};
+
+/// One line a backend: its scheme, which is its feature too, and its crate.
+macro_rules! backends {
+    ($($scheme:literal => $krate:ident;)*) => {
+        /// Every backend of this tree, and its code where it is compiled in.
+        pub(crate) fn all() -> Vec<(&'static str, Option<&'static Backend>)> {
+            vec![$({
+                #[cfg(feature = $scheme)]
+                let built = Some(&$krate::BACKEND);
+                #[cfg(not(feature = $scheme))]
+                let built = None;
+                ($scheme, built)
+            }),*]
+        }
+    };
+}
+
+backends! {
+    "process" => runner_manager_backend_process;
+}
+
+/// The backend of a scheme.
+pub(crate) fn find(scheme: &str) -> Result<&'static Backend> {
+    let all = all();
+    let names = |built: bool| {
+        let names = all
+            .iter()
+            .filter(|(_, backend)| !built || backend.is_some());
+        names
+            .map(|(scheme, _)| *scheme)
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    match all.iter().find(|(known, _)| *known == scheme) {
+        Some((_, Some(backend))) => Ok(backend),
+        Some((_, None)) => {
+            let compiled = match names(true) {
+                none if none.is_empty() => "none".to_owned(),
+                some => some,
+            };
+            let message = format!(
+                "backend `{scheme}` is not compiled in; rebuild with `--features {scheme}` (compiled: {compiled})"
+            );
+            Err(Error::new(ErrorKind::InvalidConfig, message))
+        }
+        None => {
+            let message = format!("unknown backend `{scheme}`; known: {}", names(false));
+            Err(Error::new(ErrorKind::InvalidConfig, message))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn an_unknown_backend_is_refused_with_those_that_are_known() {
+        let error = super::find("zzz").err().map(|e| e.to_string());
+        assert_eq!(
+            error.as_deref(),
+            Some("unknown backend `zzz`; known: process")
+        );
+    }
+
+    #[test]
+    fn a_known_backend_is_found_or_named_with_its_feature() {
+        match super::find("process") {
+            Ok(backend) => assert_eq!(backend.scheme, "process"),
+            Err(error) => assert!(error.to_string().contains("--features process"), "{error}"),
+        }
+    }
+}

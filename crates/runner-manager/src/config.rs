@@ -1,0 +1,295 @@
+//! The configuration file.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use runner_manager_core::{
+    BackendContext, Error, ErrorKind, GitHubPath, Labels, NamePrefix, Result, SecretSource,
+    SupportServiceConfig, SystemClock, Timings,
+};
+use runner_manager_fleet::{Architecture, FleetConfig, PoolConfig, Registration};
+use runner_manager_github::{Auth, GitHub, GitHubConfig};
+use serde::Deserialize;
+use url::Url;
+
+use crate::backends;
+
+/// The whole file. `docs/configuration.md` describes every key.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Config {
+    pub(crate) manager: Manager,
+    pub(crate) github: GitHubSection,
+    #[serde(rename = "pool", default)]
+    pub(crate) pools: Vec<Pool>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Manager {
+    pub(crate) state_dir: PathBuf,
+    #[serde(default = "ten")]
+    poll_interval_seconds: u64,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct GitHubSection {
+    #[serde(default = "github_com")]
+    url: Url,
+    token_file: Option<PathBuf>,
+    token_env: Option<String>,
+    app_id: Option<String>,
+    app_installation_id: Option<u64>,
+    app_key_file: Option<PathBuf>,
+    ca_bundle: Option<PathBuf>,
+    proxy: Option<Url>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Pool {
+    pub(crate) name: String,
+    prefix: Option<NamePrefix>,
+    backend: String,
+    github_path: String,
+    runner_group: Option<String>,
+    #[serde(default)]
+    repositories: Vec<String>,
+    labels: Labels,
+    #[serde(default)]
+    architecture: Architecture,
+    #[serde(default)]
+    registration: Registration,
+    #[serde(default)]
+    min_idle: usize,
+    max: usize,
+    #[serde(default = "ten_minutes")]
+    boot_deadline_seconds: u64,
+    #[serde(default = "ten_minutes")]
+    idle_timeout_seconds: u64,
+    #[serde(default = "eight")]
+    max_concurrent_launches: usize,
+    /// The section of the process backend.
+    process: Option<toml::Table>,
+}
+
+fn ten() -> u64 {
+    10
+}
+
+fn eight() -> usize {
+    8
+}
+
+fn ten_minutes() -> u64 {
+    600
+}
+
+#[expect(clippy::expect_used, reason = "a constant that a test parses")]
+fn github_com() -> Url {
+    Url::parse("https://github.com").expect("a valid URL")
+}
+
+fn wrong(message: impl Into<String>) -> Error {
+    Error::new(ErrorKind::InvalidConfig, message)
+}
+
+impl Config {
+    /// Reads and checks the file; the error names line and key.
+    pub(crate) fn read(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path).map_err(|e| {
+            wrong("cannot read the configuration")
+                .with_context("file", path.display())
+                .with_source(e)
+        })?;
+        let config = Self::parse(&text).map_err(|e| e.with_context("file", path.display()))?;
+        Ok(config)
+    }
+
+    fn parse(text: &str) -> Result<Self> {
+        // The message of the TOML library shows the line and points at the key.
+        let config: Self = toml::from_str(text).map_err(|e| wrong(e.to_string().trim_end()))?;
+        let (mut names, mut prefixes) = (HashSet::new(), HashSet::new());
+        for pool in &config.pools {
+            let at = |message: &str| wrong(message).with_context("pool", &pool.name);
+            if pool.name.is_empty() || pool.name.chars().any(char::is_control) {
+                return Err(at("a pool needs a name, without control characters"));
+            }
+            if !names.insert(&pool.name) {
+                return Err(at("two pools have this name; rename one"));
+            }
+            if !prefixes.insert(pool.prefix()?) {
+                return Err(at(
+                    "two pools have this prefix; a prefix marks what is a pool's own",
+                ));
+            }
+            if pool.min_idle > pool.max {
+                return Err(at("`min_idle` is above `max`; lower it, or raise `max`"));
+            }
+            if pool.max_concurrent_launches == 0 {
+                return Err(at("`max_concurrent_launches` must be at least 1"));
+            }
+            pool.github_path()?;
+            pool.repositories()?;
+            backends::find(&pool.backend).map_err(|e| e.with_context("pool", &pool.name))?;
+        }
+        Ok(config)
+    }
+
+    pub(crate) fn rhythm(&self) -> FleetConfig {
+        FleetConfig {
+            poll_interval: Duration::from_secs(self.manager.poll_interval_seconds.max(1)),
+            ..FleetConfig::default()
+        }
+    }
+
+    pub(crate) fn github(&self) -> Result<GitHub> {
+        let section = &self.github;
+        let auth = match section {
+            GitHubSection {
+                token_file: Some(file),
+                token_env: None,
+                app_id: None,
+                ..
+            } => Auth::Token(SecretSource::File(file.clone()).read()?),
+            GitHubSection {
+                token_file: None,
+                token_env: Some(name),
+                app_id: None,
+                ..
+            } => Auth::Token(SecretSource::Environment(name.clone()).read()?),
+            GitHubSection {
+                token_file: None,
+                token_env: None,
+                app_id: Some(app_id),
+                app_key_file: Some(key),
+                ..
+            } => Auth::App {
+                app_id: app_id.clone(),
+                installation_id: section.app_installation_id,
+                private_key: SecretSource::File(key.clone()).read()?,
+            },
+            _ => {
+                return Err(wrong(
+                    "give exactly one of `token_file`, `token_env`, or `app_id` with `app_key_file`",
+                )
+                .with_context("key", "github"));
+            }
+        };
+        let mut config = GitHubConfig::new(section.url.clone(), auth);
+        config.ca_bundle.clone_from(&section.ca_bundle);
+        config.proxy.clone_from(&section.proxy);
+        GitHub::new(config)
+    }
+
+    /// Connects the backend of every pool.
+    pub(crate) async fn connect(&self) -> Result<Vec<PoolConfig>> {
+        let mut pools = Vec::new();
+        for pool in &self.pools {
+            pools.push(
+                pool.connect()
+                    .await
+                    .map_err(|e| e.with_context("pool", &pool.name))?,
+            );
+        }
+        Ok(pools)
+    }
+}
+
+impl Pool {
+    fn prefix(&self) -> Result<NamePrefix> {
+        match &self.prefix {
+            Some(prefix) => Ok(prefix.clone()),
+            None => NamePrefix::new(self.name.clone()).map_err(|e| {
+                wrong("the pool's name is no prefix; set `prefix`")
+                    .with_context("pool", &self.name)
+                    .with_source(e)
+            }),
+        }
+    }
+
+    pub(crate) fn github_path(&self) -> Result<GitHubPath> {
+        GitHubPath::parse(&self.github_path, self.runner_group.as_deref())
+            .map_err(|e| wrong(e.to_string()).with_context("pool", &self.name))
+    }
+
+    fn repositories(&self) -> Result<Vec<(String, String)>> {
+        let split = |name: &String| match GitHubPath::parse(name, None) {
+            Ok(GitHubPath::Repository { owner, repo }) => Ok((owner, repo)),
+            _ => Err(wrong(format!(
+                "`repositories` holds {name:?}, which is not `OWNER/REPO`"
+            ))
+            .with_context("pool", &self.name)),
+        };
+        self.repositories.iter().map(split).collect()
+    }
+
+    async fn connect(&self) -> Result<PoolConfig> {
+        let backend = backends::find(&self.backend)?;
+        let timings = Timings::default();
+        let context = BackendContext {
+            prefix: self.prefix()?,
+            timings: timings.clone(),
+            clock: Arc::new(SystemClock),
+        };
+        let section = serde_json::to_value(self.process.clone().unwrap_or_default())
+            .map_err(|e| wrong("cannot read the backend's section").with_source(e))?;
+        Ok(PoolConfig {
+            name: self.name.clone(),
+            backend: backend.scheme,
+            manager: (backend.connect)(context, section).await?,
+            github_path: self.github_path()?,
+            repositories: self.repositories()?,
+            labels: self.labels.clone(),
+            architecture: self.architecture,
+            support: SupportServiceConfig::default(),
+            registration: self.registration,
+            min_idle: self.min_idle,
+            max: self.max,
+            boot_deadline: Duration::from_secs(self.boot_deadline_seconds),
+            idle_timeout: Duration::from_secs(self.idle_timeout_seconds),
+            grace: timings.grace,
+            max_concurrent_launches: self.max_concurrent_launches,
+        })
+    }
+}
+
+#[cfg(all(test, feature = "process"))]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = include_str!("../../../docs/example.toml");
+
+    #[test]
+    fn the_example_of_the_documents_is_read() {
+        let config = Config::parse(GOOD).unwrap();
+        assert_eq!(config.pools.len(), 1);
+    }
+
+    #[test]
+    fn mistakes_are_named_with_what_to_do() {
+        for (find, put, told) in [
+            ("max = 8", "max = 8\nmin_idel = 1", "min_idel"),
+            ("max = 8", "max = \"8\"", "invalid type"),
+            ("max = 8", "max = 8\nmin_idle = 9", "above `max`"),
+            (
+                "backend = \"process\"",
+                "backend = \"zzz\"",
+                "unknown backend `zzz`",
+            ),
+            ("name = \"small\"", "name = \"a/b\"", "set `prefix`"),
+            ("[\"small\"]", "[\"a;b\"]", "holds ';'"),
+            ("[\"small\"]", "[]", "is empty"),
+            ("\"octo-org/hello\"", "\"a/b/c\"", "too many parts"),
+        ] {
+            assert!(GOOD.contains(find), "{find}");
+            let error = Config::parse(&GOOD.replace(find, put))
+                .unwrap_err()
+                .to_string();
+            assert!(error.contains(told), "{put}: {error}");
+        }
+    }
+}

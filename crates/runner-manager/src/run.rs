@@ -1,0 +1,75 @@
+//! The manager at work, and the check before it.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use runner_manager_core::{Error, ErrorKind, Result, SystemClock};
+use runner_manager_fleet::Fleet;
+use runner_manager_store::Store;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::config::Config;
+
+/// Runs until told to stop.
+pub(crate) async fn run(path: &Path) -> Result<()> {
+    let config = Config::read(path)?;
+    let github = config.github()?;
+    let pools = config.connect().await?;
+    let mut hangup = on(SignalKind::hangup())?;
+    let mut terminate = on(SignalKind::terminate())?;
+    let mut interrupt = on(SignalKind::interrupt())?;
+    let store = Store::open(&config.manager.state_dir).await?;
+    let fleet = Fleet::start(config.rhythm(), pools, store, github, Arc::new(SystemClock)).await?;
+    tracing::info!(pools = config.pools.len(), "the manager is at work");
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hangup.recv() => match reload(path, &fleet).await {
+                Ok(()) => tracing::info!("the pools were read anew"),
+                Err(error) => tracing::error!(%error, "cannot read the pools anew; they stay as they are"),
+            },
+        }
+    }
+    tracing::info!("no launches any more; runners stay at work");
+    fleet.drain().await;
+    Ok(())
+}
+
+async fn reload(path: &Path, fleet: &Fleet) -> Result<()> {
+    fleet.reload(Config::read(path)?.connect().await?).await
+}
+
+fn on(kind: SignalKind) -> Result<Signal> {
+    signal(kind).map_err(|e| Error::new(ErrorKind::Local, "cannot wait for signals").with_source(e))
+}
+
+/// Checks the file, then each backend, then what GitHub allows.
+pub(crate) async fn check(path: &Path, json: bool) -> Result<ExitCode> {
+    let config = Config::read(path)?;
+    let mut findings = vec![(
+        true,
+        format!("the file is valid: {} pools", config.pools.len()),
+        None,
+    )];
+    match config.connect().await {
+        Ok(_) => findings.push((true, "every backend can be used".into(), None)),
+        Err(error) => findings.push((false, error.to_string(), None)),
+    }
+    let github = config.github()?;
+    for pool in &config.pools {
+        let checked = github.check(&pool.github_path()?).await;
+        findings.extend(checked.into_iter().map(|f| (f.ok, f.what, f.advice)));
+    }
+    let good = findings.iter().all(|(ok, ..)| *ok);
+    let rows = findings
+        .into_iter()
+        .map(|(ok, what, advice)| serde_json::json!({ "ok": ok, "what": what, "advice": advice }));
+    crate::cli::print(&rows.collect(), json)?;
+    Ok(if good {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
