@@ -47,7 +47,11 @@ fn run_with(steps: &[Step], mut check: impl FnMut(Step) -> Result<()>) -> Report
         };
         failed |= matches!(outcome, Outcome::Failed(_));
         let time = start.elapsed();
-        entries.push(Entry { step, outcome, time });
+        entries.push(Entry {
+            step,
+            outcome,
+            time,
+        });
     }
     Report(entries)
 }
@@ -108,7 +112,10 @@ mod tests {
         });
         assert_eq!(ran, [Step::Fmt, Step::Clippy]);
         let failure = report.verdict().expect_err("clippy failed").to_string();
-        assert!(failure.starts_with("step `clippy` failed: two warnings"), "{failure}");
+        assert!(
+            failure.starts_with("step `clippy` failed: two warnings"),
+            "{failure}"
+        );
         let table = report.table();
         for (name, result) in [("fmt", "ok"), ("clippy", "FAILED"), ("test", "not run")] {
             let line = table.lines().find(|line| line.starts_with(name));

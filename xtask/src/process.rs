@@ -48,10 +48,14 @@ pub(crate) fn stdout(command: &mut Command) -> Result<String> {
     let output = capture(command.stderr(Stdio::inherit()))?;
     let line = line(command);
     if !output.status.success() {
-        return Err(Failure::new(format!("`{line}` ended with {}", output.status)));
+        return Err(Failure::new(format!(
+            "`{line}` ended with {}",
+            output.status
+        )));
     }
-    String::from_utf8(output.stdout)
-        .map_err(Failure::because(format!("`{line}` printed what is not UTF-8")))
+    String::from_utf8(output.stdout).map_err(Failure::because(format!(
+        "`{line}` printed what is not UTF-8"
+    )))
 }
 
 /// A command as one would type it, with the program's name in place of its path.
@@ -77,7 +81,9 @@ mod tests {
 
     #[test]
     fn a_failed_command_is_named_with_its_exit_code() {
-        let failure = stream(&mut shell("exit 7")).expect_err("7 is a failure").to_string();
+        let failure = stream(&mut shell("exit 7"))
+            .expect_err("7 is a failure")
+            .to_string();
         assert!(failure.contains("sh -c exit 7"), "{failure}");
         assert!(failure.contains('7'), "{failure}");
     }
@@ -85,7 +91,10 @@ mod tests {
     #[test]
     fn a_missing_program_is_named() {
         let failure = stream(&mut Command::new("/nowhere/zzz")).expect_err("no such program");
-        assert!(failure.to_string().contains("cannot start `zzz`"), "{failure}");
+        assert!(
+            failure.to_string().contains("cannot start `zzz`"),
+            "{failure}"
+        );
     }
 
     #[test]

@@ -62,7 +62,10 @@ mod tests {
     #[test]
     fn width_is_counted_in_characters() {
         let rows = [row(&["é…", "x"]), row(&["abc", "y"])];
-        assert_eq!(render(&["a", "b"], &rows), "a    b\n---  -\né…   x\nabc  y\n");
+        assert_eq!(
+            render(&["a", "b"], &rows),
+            "a    b\n---  -\né…   x\nabc  y\n"
+        );
     }
 
     #[test]

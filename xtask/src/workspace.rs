@@ -10,10 +10,13 @@ pub(crate) const PROGRAM: &str = "runner-manager";
 
 /// The folder of the workspace: the parent of this package's.
 pub(crate) fn root() -> Result<PathBuf> {
-    let package = std::env::var_os("CARGO_MANIFEST_DIR")
-        .ok_or_else(|| Failure::new("CARGO_MANIFEST_DIR is not set; start this as `cargo xtask`"))?;
+    let package = std::env::var_os("CARGO_MANIFEST_DIR").ok_or_else(|| {
+        Failure::new("CARGO_MANIFEST_DIR is not set; start this as `cargo xtask`")
+    })?;
     let root = Path::new(&package).parent().map(Path::to_owned);
-    root.ok_or_else(|| Failure::new("CARGO_MANIFEST_DIR has no parent; start this as `cargo xtask`"))
+    root.ok_or_else(|| {
+        Failure::new("CARGO_MANIFEST_DIR has no parent; start this as `cargo xtask`")
+    })
 }
 
 /// Where cargo puts what it builds.
@@ -28,8 +31,9 @@ pub(crate) fn target(root: &Path) -> PathBuf {
 pub(crate) fn features(root: &Path) -> Result<Vec<String>> {
     let mut command = process::cargo(root);
     command.args(["metadata", "--format-version", "1", "--no-deps"]);
-    let metadata = serde_json::from_str(&process::stdout(&mut command)?)
-        .map_err(Failure::because("cannot read the answer of `cargo metadata`"))?;
+    let metadata = serde_json::from_str(&process::stdout(&mut command)?).map_err(
+        Failure::because("cannot read the answer of `cargo metadata`"),
+    )?;
     features_in(&metadata)
 }
 

@@ -1,9 +1,9 @@
 //! The program with each feature alone, and with none.
 
 use crate::failure::{Failure, Result};
+use crate::process;
 use crate::tools::{self, Tool};
 use crate::workspace::{self, PROGRAM};
-use crate::process;
 use std::path::Path;
 use std::process::Command;
 
@@ -74,7 +74,9 @@ mod tests {
     fn other_errors_are_no_refusal() {
         assert!(!is_refusal("error[E0432]: unresolved import\n"));
         assert!(!is_refusal("error: unused import: `x`\n"));
-        assert!(!is_refusal(&format!("{REFUSAL}error[E0432]: unresolved import\n")));
+        assert!(!is_refusal(&format!(
+            "{REFUSAL}error[E0432]: unresolved import\n"
+        )));
         assert!(!is_refusal("warning: nothing\n"));
         assert!(!is_refusal(""));
     }

@@ -57,7 +57,9 @@ fn first_difference(committed: &str, generated: &str) -> Option<String> {
             (old, new) if old != new => {
                 let show = |line: Option<&str>| line.unwrap_or("(end of file)").to_owned();
                 let (old, new) = (show(old), show(new));
-                return Some(format!("line {number}\n  committed: {old}\n  generated: {new}"));
+                return Some(format!(
+                    "line {number}\n  committed: {old}\n  generated: {new}"
+                ));
             }
             _ => number += 1,
         }

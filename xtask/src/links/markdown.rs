@@ -16,9 +16,7 @@ pub(crate) fn prose(text: &str) -> Vec<(usize, String)> {
         match (open, fence(line)) {
             (None, Some(mark)) => open = Some(mark),
             // A fence is closed by its own character, at least as often, and nothing behind it.
-            (Some(opening), Some(mark))
-                if mark.starts_with(opening) && line.trim() == mark =>
-            {
+            (Some(opening), Some(mark)) if mark.starts_with(opening) && line.trim() == mark => {
                 open = None;
             }
             (Some(_), _) => {}
@@ -85,7 +83,9 @@ fn inline(line: &str) -> Vec<String> {
 
 fn target(rest: &str) -> Option<String> {
     if let Some(bracketed) = rest.trim_start().strip_prefix('<') {
-        return bracketed.split_once('>').map(|(target, _)| target.to_owned());
+        return bracketed
+            .split_once('>')
+            .map(|(target, _)| target.to_owned());
     }
     let mut depth = 0_usize;
     for (at, c) in rest.char_indices() {
@@ -122,7 +122,10 @@ mod tests {
 
     #[test]
     fn links_and_images_are_found() {
-        assert_eq!(targets("a [b](c.md) ![d](e.png \"title\") [f](<g h.md>)"), ["c.md", "e.png", "g h.md"]);
+        assert_eq!(
+            targets("a [b](c.md) ![d](e.png \"title\") [f](<g h.md>)"),
+            ["c.md", "e.png", "g h.md"]
+        );
         assert_eq!(targets("[![badge](b.svg)](c.md)"), ["b.svg", "c.md"]);
         assert_eq!(targets("[f](a_(b).md)"), ["a_(b).md"]);
     }
@@ -130,7 +133,10 @@ mod tests {
     #[test]
     fn code_holds_no_links() {
         assert_eq!(targets("`[a](b)` ``x ` [c](d)`` [e](f)"), ["f"]);
-        assert_eq!(targets("```\n[a](b)\n```\n~~~~ md\n~~~\n[c](d)\n~~~~\n[e](f)"), ["f"]);
+        assert_eq!(
+            targets("```\n[a](b)\n```\n~~~~ md\n~~~\n[c](d)\n~~~~\n[e](f)"),
+            ["f"]
+        );
         assert_eq!(targets("   ```toml\n   a = [b](c)\n   ```\n[e](f)"), ["f"]);
     }
 
@@ -146,7 +152,10 @@ mod tests {
 
     #[test]
     fn definitions_are_found_and_footnotes_are_not() {
-        assert_eq!(targets("[a]: b.md\n[^1]: note\n[c]: <d.md> \"title\""), ["b.md", "d.md"]);
+        assert_eq!(
+            targets("[a]: b.md\n[^1]: note\n[c]: <d.md> \"title\""),
+            ["b.md", "d.md"]
+        );
     }
 
     #[test]

@@ -70,7 +70,9 @@ fn resolve(
         (None, _) => Ok(()),
         (Some(anchor), Some(known)) if known.contains(anchor) => Ok(()),
         (Some(anchor), Some(_)) => Err(format!("no heading of {file} has the anchor `{anchor}`")),
-        (Some(_), None) => Err(format!("{file} is not among the checked pages, so its anchors are unknown")),
+        (Some(_), None) => Err(format!(
+            "{file} is not among the checked pages, so its anchors are unknown"
+        )),
     }
 }
 
@@ -84,7 +86,10 @@ mod tests {
             .map(|&(path, text)| (path.to_owned(), text.to_owned()))
             .collect();
         let exists = |path: &str| ["LICENSE", "crates/core"].contains(&path);
-        check(&pages, exists).iter().map(Broken::to_string).collect()
+        check(&pages, exists)
+            .iter()
+            .map(Broken::to_string)
+            .collect()
     }
 
     #[test]
@@ -92,7 +97,10 @@ mod tests {
         let readme = "[a](docs/a.md) [b](docs/a.md#the-end) [l](LICENSE) [c](crates/core)\n\
                       [x](https://example.invalid/x) [m](mailto:a@example.invalid) [s](#top)\n\n# Top\n";
         let page = "# The end\n[back](../README.md) [root](../LICENSE)\n";
-        assert_eq!(broken(&[("README.md", readme), ("docs/a.md", page)]), [""; 0]);
+        assert_eq!(
+            broken(&[("README.md", readme), ("docs/a.md", page)]),
+            [""; 0]
+        );
     }
 
     #[test]

@@ -24,10 +24,10 @@ pub(crate) fn join(page: &str, target: &str) -> Result<String, String> {
     for part in target.split('/') {
         match part {
             "" | "." => {}
-            ".." if parts.pop().is_none() => {
-                return Err("the path leaves the repository".to_owned());
+            ".." => {
+                let left = parts.pop();
+                left.ok_or_else(|| "the path leaves the repository".to_owned())?;
             }
-            ".." => {}
             name => parts.push(name),
         }
     }

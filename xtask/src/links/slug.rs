@@ -12,7 +12,11 @@ pub(crate) fn anchors(text: &str) -> BTreeSet<String> {
         }
         for attribute in ["id=\"", "name=\""] {
             let values = line.split(attribute).skip(1);
-            anchors.extend(values.filter_map(|rest| rest.split_once('"')).map(|(id, _)| id.to_owned()));
+            anchors.extend(
+                values
+                    .filter_map(|rest| rest.split_once('"'))
+                    .map(|(id, _)| id.to_owned()),
+            );
         }
     }
     anchors
