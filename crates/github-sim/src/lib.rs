@@ -1,1 +1,10 @@
-//! A GitHub that runs on loopback, with a stand-in runner program.
+#![doc = include_str!("../README.md")]
+
+mod api;
+mod server;
+mod stand_in;
+mod world;
+
+pub use server::Sim;
+pub use stand_in::{stand_in_main, write_runner_folder};
+pub use world::{JobSpec, JobView, RunnerView};
