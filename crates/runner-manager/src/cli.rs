@@ -28,6 +28,9 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Runs the whole path on this machine: a simulated GitHub, real runners as processes.
+    #[cfg(feature = "demo")]
+    Demo(crate::demo::Options),
     /// Runs the manager, until SIGTERM or SIGINT. SIGHUP reads the pools anew.
     Run(Config),
     /// Checks a configuration: the file, the backends, the access to GitHub.
@@ -91,6 +94,8 @@ pub(crate) fn main() -> ExitCode {
 async fn dispatch(arguments: Arguments) -> Result<ExitCode> {
     let json = arguments.json;
     match arguments.command {
+        #[cfg(feature = "demo")]
+        Command::Demo(options) => return crate::demo::run(options, json).await,
         Command::Run(config) => run::run(&config.config).await?,
         Command::Check(config) => return run::check(&config.config, json).await,
         Command::Backends => show_backends(json)?,

@@ -3,6 +3,8 @@
 mod backends;
 mod cli;
 mod config;
+#[cfg(feature = "demo")]
+mod demo;
 mod list;
 mod logs;
 mod run;
@@ -10,5 +12,9 @@ mod run;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    #[cfg(feature = "demo")]
+    if let Some(code) = runner_manager_github_sim::stand_in_main() {
+        return code;
+    }
     cli::main()
 }
