@@ -30,8 +30,8 @@ pub(crate) struct Config {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Manager {
     pub(crate) state_dir: PathBuf,
-    #[serde(default = "ten")]
-    poll_interval_seconds: u64,
+    #[serde(default = "ten_seconds")]
+    poll_interval_ms: u64,
 }
 
 #[derive(Debug, Deserialize)]
@@ -76,8 +76,8 @@ pub(crate) struct Pool {
     process: Option<toml::Table>,
 }
 
-fn ten() -> u64 {
-    10
+fn ten_seconds() -> u64 {
+    10_000
 }
 
 fn eight() -> usize {
@@ -141,7 +141,7 @@ impl Config {
 
     pub(crate) fn rhythm(&self) -> FleetConfig {
         FleetConfig {
-            poll_interval: Duration::from_secs(self.manager.poll_interval_seconds.max(1)),
+            poll_interval: Duration::from_millis(self.manager.poll_interval_ms.max(100)),
             ..FleetConfig::default()
         }
     }
