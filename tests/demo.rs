@@ -1,7 +1,5 @@
 //! The program as a newcomer starts it.
 
-#![expect(clippy::unwrap_used, reason = "a test")]
-
 use std::process::Command;
 
 fn program() -> Command {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use runner_manager_core::{Error, ErrorKind, Result};
 
 use crate::logs::{self, LogFormat};
@@ -35,6 +35,13 @@ enum Command {
     Run(Config),
     /// Checks a configuration: the file, the backends, the access to GitHub.
     Check(Config),
+    /// Prints the JSON schema of the configuration.
+    Schema,
+    /// Prints completions for a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
     /// Lists the backends: compiled in, and known.
     Backends,
     /// Lists runners, from the state folder.
@@ -98,6 +105,11 @@ async fn dispatch(arguments: Arguments) -> Result<ExitCode> {
         Command::Demo(options) => return crate::demo::run(options, json).await,
         Command::Run(config) => run::run(&config.config).await?,
         Command::Check(config) => return run::check(&config.config, json).await,
+        Command::Schema => print(&crate::config::schema(), true)?,
+        Command::Completions { shell } => {
+            let mut command = Arguments::command();
+            clap_complete::generate(shell, &mut command, "runner-manager", &mut std::io::stdout());
+        }
         Command::Backends => show_backends(json)?,
         Command::Runners { config, all } => list::runners(&config.config, all, json).await?,
         Command::Jobs { config, limit } => list::jobs(&config.config, limit, json).await?,

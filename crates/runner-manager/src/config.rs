@@ -11,13 +11,14 @@ use runner_manager_core::{
 };
 use runner_manager_fleet::{Architecture, FleetConfig, PoolConfig, Registration};
 use runner_manager_github::{Auth, GitHub, GitHubConfig};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use url::Url;
 
 use crate::backends;
 
 /// The whole file. `docs/configuration.md` describes every key.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Config {
     pub(crate) manager: Manager,
@@ -26,7 +27,7 @@ pub(crate) struct Config {
     pub(crate) pools: Vec<Pool>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Manager {
     pub(crate) state_dir: PathBuf,
@@ -34,10 +35,11 @@ pub(crate) struct Manager {
     poll_interval_ms: u64,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct GitHubSection {
     #[serde(default = "github_com")]
+    #[schemars(with = "String")]
     url: Url,
     token_file: Option<PathBuf>,
     token_env: Option<String>,
@@ -45,19 +47,22 @@ pub(crate) struct GitHubSection {
     app_installation_id: Option<u64>,
     app_key_file: Option<PathBuf>,
     ca_bundle: Option<PathBuf>,
+    #[schemars(with = "Option<String>")]
     proxy: Option<Url>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Pool {
     pub(crate) name: String,
+    #[schemars(with = "Option<String>")]
     prefix: Option<NamePrefix>,
     backend: String,
     github_path: String,
     runner_group: Option<String>,
     #[serde(default)]
     repositories: Vec<String>,
+    #[schemars(with = "Vec<String>")]
     labels: Labels,
     #[serde(default)]
     architecture: Architecture,
@@ -73,6 +78,7 @@ pub(crate) struct Pool {
     #[serde(default = "eight")]
     max_concurrent_launches: usize,
     /// The section of the process backend.
+    #[schemars(with = "Option<serde_json::Map<String, serde_json::Value>>")]
     process: Option<toml::Table>,
 }
 
@@ -255,6 +261,25 @@ impl Pool {
             max_concurrent_launches: self.max_concurrent_launches,
         })
     }
+}
+
+/// The JSON schema of the file, with the sections of the backends that are compiled in.
+pub(crate) fn schema() -> serde_json::Value {
+    let mut root = schemars::schema_for!(Config).to_value();
+    for (scheme, backend) in backends::all() {
+        let Some(backend) = backend else { continue };
+        let mut section = (backend.schema)().to_value();
+        let Some(fields) = section.as_object_mut() else { continue };
+        fields.remove("$schema");
+        // References lead to the definitions of the whole document.
+        let inner = fields.remove("$defs");
+        let inner = inner.as_ref().and_then(serde_json::Value::as_object);
+        for (name, definition) in inner.into_iter().flatten() {
+            root["$defs"][name] = definition.clone();
+        }
+        root["$defs"]["Pool"]["properties"][scheme] = section;
+    }
+    root
 }
 
 #[cfg(all(test, feature = "process"))]
