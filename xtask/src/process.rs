@@ -8,7 +8,7 @@ use std::process::{Command, Output, Stdio};
 /// build started by hand.
 const OF_THIS_PACKAGE: [&str; 2] = ["CARGO_PKG_", "CARGO_MANIFEST_"];
 
-/// Cargo, in the root of the workspace. The lock file is not updated in passing.
+/// Cargo, in the root of the workspace.
 pub(crate) fn cargo(root: &Path) -> Command {
     let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(program);

@@ -45,7 +45,9 @@ fn names_version(answer: &str) -> bool {
 /// Builds without optimization: its release profile takes many times longer, and it runs for
 /// seconds.
 fn install(root: &Path, tools: &Path) -> Result<()> {
-    println!("cargo-deny {VERSION} is not there yet; building it once, which takes some minutes");
+    println!(
+        "cargo-deny {VERSION} is not there yet; building it once, which takes a minute or two"
+    );
     let build = tools.join("build");
     let mut command = process::cargo(root);
     command

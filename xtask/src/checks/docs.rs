@@ -77,3 +77,63 @@ fn names(root: &Path, folder: &str) -> Result<Vec<String>> {
     names.sort();
     Ok(names)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checkout(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let root = tempfile::tempdir().expect("a temporary folder");
+        for folder in ["docs/adr", "crates/core", "crates/bare"] {
+            fs::create_dir_all(root.path().join(folder)).expect("a folder");
+        }
+        for (path, text) in files {
+            fs::write(root.path().join(path), text).expect("a file");
+        }
+        root
+    }
+
+    const COMPLETE: [(&str, &str); 6] = [
+        (
+            "README.md",
+            "[decisions](docs/adr), [core](crates/core/README.md#core)",
+        ),
+        ("CONTRIBUTING.md", ""),
+        ("CHANGELOG.md", ""),
+        ("docs/adr/0001-a.md", "[data](../data.json)"),
+        ("docs/data.json", "[x](gone.md)"),
+        ("crates/core/README.md", "# core"),
+    ];
+
+    #[test]
+    fn markdown_is_found_at_the_top_in_docs_and_in_crates() {
+        let root = checkout(&COMPLETE);
+        let pages = pages(root.path()).expect("all pages can be read");
+        let expected = [
+            "CHANGELOG.md",
+            "CONTRIBUTING.md",
+            "README.md",
+            "crates/core/README.md",
+            "docs/adr/0001-a.md",
+        ];
+        assert_eq!(pages.keys().collect::<Vec<_>>(), expected);
+        let broken = links::check(&pages, |path| root.path().join(path).exists());
+        assert_eq!(report(&broken, pages.len()), Ok(()));
+    }
+
+    #[test]
+    fn a_missing_page_that_every_checkout_has_is_named() {
+        let root = checkout(&COMPLETE[1..]);
+        let failure = pages(root.path()).expect_err("no README");
+        assert!(failure.to_string().contains("README.md"), "{failure}");
+    }
+
+    #[test]
+    fn a_broken_link_fails_the_check() {
+        let root = checkout(&[COMPLETE[0], COMPLETE[1], COMPLETE[2]]);
+        let pages = pages(root.path()).expect("all pages can be read");
+        let broken = links::check(&pages, |path| root.path().join(path).exists());
+        assert_eq!(broken.len(), 1);
+        assert!(report(&broken, pages.len()).is_err());
+    }
+}
