@@ -108,7 +108,12 @@ async fn dispatch(arguments: Arguments) -> Result<ExitCode> {
         Command::Schema => print(&crate::config::schema(), true)?,
         Command::Completions { shell } => {
             let mut command = Arguments::command();
-            clap_complete::generate(shell, &mut command, "runner-manager", &mut std::io::stdout());
+            clap_complete::generate(
+                shell,
+                &mut command,
+                "runner-manager",
+                &mut std::io::stdout(),
+            );
         }
         Command::Backends => show_backends(json)?,
         Command::Runners { config, all } => list::runners(&config.config, all, json).await?,

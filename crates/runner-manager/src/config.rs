@@ -269,7 +269,9 @@ pub(crate) fn schema() -> serde_json::Value {
     for (scheme, backend) in backends::all() {
         let Some(backend) = backend else { continue };
         let mut section = (backend.schema)().to_value();
-        let Some(fields) = section.as_object_mut() else { continue };
+        let Some(fields) = section.as_object_mut() else {
+            continue;
+        };
         fields.remove("$schema");
         // References lead to the definitions of the whole document.
         let inner = fields.remove("$defs");
