@@ -75,6 +75,8 @@ pub(crate) struct Pool {
     boot_deadline_seconds: u64,
     #[serde(default = "ten_minutes")]
     idle_timeout_seconds: u64,
+    #[serde(default = "five_minutes")]
+    grace_seconds: u64,
     #[serde(default = "eight")]
     max_concurrent_launches: usize,
     /// The section of the process backend.
@@ -88,6 +90,10 @@ fn ten_seconds() -> u64 {
 
 fn eight() -> usize {
     8
+}
+
+fn five_minutes() -> u64 {
+    300
 }
 
 fn ten_minutes() -> u64 {
@@ -235,7 +241,10 @@ impl Pool {
 
     async fn connect(&self) -> Result<PoolConfig> {
         let backend = backends::find(&self.backend)?;
-        let timings = Timings::default();
+        let timings = Timings {
+            grace: Duration::from_secs(self.grace_seconds),
+            ..Timings::default()
+        };
         let context = BackendContext {
             prefix: self.prefix()?,
             timings: timings.clone(),
