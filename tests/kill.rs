@@ -5,9 +5,11 @@
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use runner_manager_github_sim::{JobSpec, Sim, write_runner_folder};
+use runner_manager_github_sim::{
+    Conclusion, JobSpec, JobStatus, JobView, Sim, SimConfig, Snapshot, write_runner_folder,
+};
 
 const KILLS: u32 = 50;
 const JOBS: usize = 60;
@@ -40,6 +42,7 @@ fn configure(dir: &Path, sim: &Sim) {
 [manager]
 state_dir = "{dir}/state"
 poll_interval_ms = 100
+cleanup_interval_seconds = 2
 [github]
 url = "{url}"
 token_file = "{dir}/token"
@@ -87,17 +90,13 @@ async fn fifty_kills_lose_no_job_and_leave_nothing() {
     let dir_path = dir.path().to_owned();
     let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     fs::set_permissions(&dir_path, open).unwrap();
-    let sim = Sim::start(0).await.unwrap();
+    let sim = Sim::start(SimConfig::default()).await.unwrap();
     configure(&dir_path, &sim);
     let (config, log) = (dir_path.join("config.toml"), dir_path.join("log"));
-    for number in 0..JOBS {
-        sim.queue_job(JobSpec {
-            repository: "octo/hello".into(),
-            name: format!("job {number}"),
-            labels: vec!["self-hosted".into(), "kill".into()],
-            duration: Duration::from_millis(300),
-            exit_code: 0,
-        });
+    for _ in 0..JOBS {
+        let spec = JobSpec::new("octo/hello", &["self-hosted", "kill"]);
+        sim.queue_job(spec.lasting(Duration::from_millis(300)))
+            .unwrap();
     }
     let mut most = 0;
     for _ in 0..KILLS {
@@ -109,19 +108,22 @@ async fn fifty_kills_lose_no_job_and_leave_nothing() {
         manager.wait().unwrap();
     }
     let mut manager = start(&config, &log);
-    let done = |sim: &Sim| {
-        sim.jobs().iter().all(|job| job.status == "completed")
-            && sim.runners().is_empty()
-            && folders(&dir_path) == 0
-            && processes(&dir_path) == 0
+    // A launch cut off before its record leaves a folder to the sweep, which waits for the grace
+    // period where it cannot know the age.
+    let over = |seen: &Snapshot| {
+        let done = |job: &JobView| job.status == JobStatus::Completed;
+        seen.jobs.iter().all(done) && seen.runners.is_empty()
     };
-    // A launch cut off before its record leaves a folder to the sweep, which comes once a minute
-    // and waits for the grace period where it cannot know the age.
-    let settled = sim.wait_for(Duration::from_secs(240), done).await;
+    let deadline = Instant::now() + Duration::from_secs(240);
+    let mut settled = sim.wait_for(over, Duration::from_secs(240)).await.is_ok();
+    while settled && folders(&dir_path) + processes(&dir_path) > 0 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        settled = Instant::now() < deadline;
+    }
     let jobs = sim.jobs();
     let succeeded = jobs
         .iter()
-        .filter(|job| job.conclusion == Some("success"))
+        .filter(|job| job.conclusion == Some(Conclusion::Success))
         .count();
     let (runners, folders) = (sim.runners(), folders(&dir_path));
     manager.kill().unwrap();

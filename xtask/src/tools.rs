@@ -11,6 +11,29 @@ pub(crate) enum Tool {
     Rustfmt,
     Clippy,
     CCompiler,
+    /// Fetches GitHub's description of its API for the tests.
+    Npm,
+}
+
+/// Installs a Debian package where the tool is missing and this user may; fails with what to
+/// install otherwise.
+pub(crate) fn provide(root: &Path, tool: Tool, package: &str) -> Result<()> {
+    let missing = require(root, tool);
+    if missing.is_ok() || !rustix::process::geteuid().is_root() || !has_apt() {
+        return missing;
+    }
+    let apt = || {
+        let mut apt = Command::new("apt-get");
+        apt.env("DEBIAN_FRONTEND", "noninteractive").arg("--quiet");
+        apt
+    };
+    process::stream(apt().arg("update"))?;
+    process::stream(apt().args(["install", "--yes", "--no-install-recommends", package]))?;
+    require(root, tool)
+}
+
+fn has_apt() -> bool {
+    process::capture(Command::new("apt-get").arg("--version")).is_ok()
 }
 
 /// Fails with what to install unless the tool answers.
@@ -19,6 +42,7 @@ pub(crate) fn require(root: &Path, tool: Tool) -> Result<()> {
         Tool::Rustfmt => cargo(root, "fmt"),
         Tool::Clippy => cargo(root, "clippy"),
         Tool::CCompiler => Command::new(compiler(std::env::var("CC").ok().as_deref())),
+        Tool::Npm => Command::new("npm"),
     };
     let answer = process::capture(probe.arg("--version"));
     if answer.is_ok_and(|output| output.status.success()) {
@@ -45,6 +69,9 @@ fn advice(tool: Tool) -> &'static str {
         Tool::Clippy => "clippy is missing; install it with `rustup component add clippy`",
         Tool::CCompiler => {
             "no C compiler answers as `cc` (or as $CC); on Debian 12 install it with `apt-get install build-essential`"
+        }
+        Tool::Npm => {
+            "npm is missing, and the tests fetch GitHub's API description with it; on Debian 12 install it with `apt-get install npm`"
         }
     }
 }

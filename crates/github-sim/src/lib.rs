@@ -1,10 +1,24 @@
 #![doc = include_str!("../README.md")]
 
 mod api;
-mod server;
+mod config;
+mod control;
+mod core;
+mod error;
+mod exchanges;
+mod fault;
+mod model;
+mod runner_side;
+mod serve;
+mod sim;
 mod stand_in;
-mod world;
+mod state;
+mod webhook;
 
-pub use server::Sim;
+pub use config::{AppConfig, RateLimit, SimConfig, WebhookConfig};
+pub use error::{Error, Result};
+pub use exchanges::Exchange;
+pub use fault::{FaultAction, FaultRule};
+pub use model::{Conclusion, JobSpec, JobStatus, JobView, RunnerView, Snapshot};
+pub use sim::Sim;
 pub use stand_in::{stand_in_main, write_runner_folder};
-pub use world::{JobSpec, JobView, RunnerView};

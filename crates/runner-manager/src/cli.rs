@@ -133,7 +133,8 @@ fn show_backends(json: bool) -> Result<()> {
     print(&rows.collect(), json)
 }
 
-/// Prints rows as JSON, or as `key=value` lines for people.
+/// Prints rows as JSON, or as a table for people; columns without a value in any row are left
+/// out.
 pub(crate) fn print(rows: &serde_json::Value, json: bool) -> Result<()> {
     if json {
         let text = serde_json::to_string_pretty(rows)
@@ -141,19 +142,40 @@ pub(crate) fn print(rows: &serde_json::Value, json: bool) -> Result<()> {
         println!("{text}");
         return Ok(());
     }
-    for row in rows.as_array().into_iter().flatten() {
-        let cells = row
-            .as_object()
-            .into_iter()
-            .flatten()
-            .filter(|(_, value)| !value.is_null());
-        let cells: Vec<String> = cells
-            .map(|(key, value)| match value.as_str() {
-                Some(text) => format!("{key}={text}"),
-                None => format!("{key}={value}"),
-            })
-            .collect();
-        println!("{}", cells.join("  "));
+    let rows: Vec<_> = rows.as_array().into_iter().flatten().collect();
+    let mut columns: Vec<&str> = Vec::new();
+    for (key, value) in rows.iter().filter_map(|row| row.as_object()).flatten() {
+        if !value.is_null() && !columns.contains(&key.as_str()) {
+            columns.push(key);
+        }
     }
+    let mut table = table(&columns);
+    for row in rows {
+        table.add_row(columns.iter().map(|column| cell(&row[*column])));
+    }
+    println!("{table}");
     Ok(())
+}
+
+/// A table without lines, as wide as its content.
+pub(crate) fn table(columns: &[&str]) -> comfy_table::Table {
+    let mut table = comfy_table::Table::new();
+    table.load_style(comfy_table::presets::NOTHING);
+    table.set_header(columns);
+    table
+}
+
+fn cell(value: &serde_json::Value) -> String {
+    match value {
+        serde_json::Value::Null => "-".into(),
+        serde_json::Value::String(text) => text.clone(),
+        serde_json::Value::Array(items) => items.iter().map(cell).collect::<Vec<_>>().join(","),
+        serde_json::Value::Object(fields) => {
+            let fields = fields
+                .iter()
+                .map(|(key, value)| format!("{key}={}", cell(value)));
+            fields.collect::<Vec<_>>().join(" ")
+        }
+        other => other.to_string(),
+    }
 }

@@ -33,6 +33,8 @@ pub(crate) struct Manager {
     pub(crate) state_dir: PathBuf,
     #[serde(default = "ten_seconds")]
     poll_interval_ms: u64,
+    #[serde(default = "one_minute")]
+    cleanup_interval_seconds: u64,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -86,6 +88,10 @@ pub(crate) struct Pool {
 
 fn ten_seconds() -> u64 {
     10_000
+}
+
+fn one_minute() -> u64 {
+    60
 }
 
 fn eight() -> usize {
@@ -154,6 +160,7 @@ impl Config {
     pub(crate) fn rhythm(&self) -> FleetConfig {
         FleetConfig {
             poll_interval: Duration::from_millis(self.manager.poll_interval_ms.max(100)),
+            cleanup_interval: Duration::from_secs(self.manager.cleanup_interval_seconds.max(1)),
             ..FleetConfig::default()
         }
     }

@@ -1,5 +1,6 @@
 //! The whole path on this machine: a simulated GitHub, real runners as processes.
 
+mod progress;
 mod report;
 mod traces;
 
@@ -14,9 +15,12 @@ use runner_manager_core::{
 };
 use runner_manager_fleet::{Architecture, Fleet, FleetConfig, PoolConfig, Registration};
 use runner_manager_github::{Auth, GitHub, GitHubConfig};
-use runner_manager_github_sim::{JobSpec, JobView, Sim, write_runner_folder};
+use runner_manager_github_sim::{
+    Conclusion, JobSpec, JobStatus, JobView, Sim, SimConfig, write_runner_folder,
+};
 use runner_manager_store::Store;
 
+use progress::Progress;
 use report::{Expected, Report};
 
 #[derive(clap::Args)]
@@ -38,6 +42,10 @@ const POLL: Duration = Duration::from_millis(100);
 
 fn failed(what: &'static str) -> impl Fn(std::io::Error) -> Error {
     move |e| Error::new(ErrorKind::Local, what).with_source(e)
+}
+
+fn simulated(error: runner_manager_github_sim::Error) -> Error {
+    Error::new(ErrorKind::Local, "the simulated GitHub refuses").with_source(error)
 }
 
 /// Runs the demo. The exit code is 0 only when everything is as it should be.
@@ -66,10 +74,8 @@ async fn serve(folder: &Path, jobs: u32, json: bool) -> Result<Report> {
     let program = std::env::current_exe().map_err(failed("cannot find this program"))?;
     let runner_dir = folder.join("actions-runner");
     write_runner_folder(&runner_dir, &program).map_err(failed("cannot write the runner folder"))?;
-    let sim = Sim::start(0)
-        .await
-        .map_err(failed("cannot start the simulated GitHub"))?;
-    let expected = queue(&sim, jobs);
+    let sim = Sim::start(SimConfig::default()).await.map_err(simulated)?;
+    let expected = queue(&sim, jobs)?;
     let store = Store::open(&folder.join("state")).await?;
     let auth = Auth::Token(Secret::new(sim.token()));
     let url = sim.url().parse().map_err(|e| {
@@ -106,33 +112,33 @@ async fn serve(folder: &Path, jobs: u32, json: bool) -> Result<Report> {
 }
 
 /// Every tenth job fails; one runs long enough to lose its runner; one is cancelled at once.
-fn queue(sim: &Sim, jobs: u32) -> Expected {
-    let spec = |number: u32, exit_code, duration| JobSpec {
-        repository: REPOSITORY.into(),
-        name: format!("job {number}"),
-        labels: vec!["self-hosted".into(), LABEL.into()],
-        duration,
-        exit_code,
+fn queue(sim: &Sim, jobs: u32) -> Result<Expected> {
+    let job = |number: u32, lasting: Duration, conclusion| {
+        let mut spec = JobSpec::new(REPOSITORY, &["self-hosted", LABEL]).lasting(lasting);
+        spec.name = format!("job {number}");
+        sim.queue_job(spec.ending(conclusion)).map_err(simulated)
     };
-    let cancelled = sim.queue_job(spec(1, 0, Duration::ZERO));
+    let cancelled = job(1, Duration::ZERO, Conclusion::Success)?;
     sim.cancel_job(cancelled);
-    let victim = sim.queue_job(spec(2, 0, Duration::from_secs(30)));
+    let victim = job(2, Duration::from_secs(30), Conclusion::Success)?;
     let mut failing = 0;
     for number in 3..=jobs {
-        let exit_code = u8::from(number % 10 == 3);
-        failing += u32::from(exit_code);
-        sim.queue_job(spec(
-            number,
-            exit_code,
-            Duration::from_millis(u64::from(50 + number % 5 * 50)),
-        ));
+        let lasting = Duration::from_millis(u64::from(50 + number % 5 * 50));
+        let fails = number % 10 == 3;
+        failing += u32::from(fails);
+        let conclusion = if fails {
+            Conclusion::Failure
+        } else {
+            Conclusion::Success
+        };
+        job(number, lasting, conclusion)?;
     }
-    Expected {
+    Ok(Expected {
         jobs,
         failed: failing + 1,
         cancelled: 1,
         victim,
-    }
+    })
 }
 
 async fn pool(work_dir: &Path, runner_dir: &Path) -> Result<PoolConfig> {
@@ -174,32 +180,28 @@ async fn watch(sim: &Sim, work_dir: &Path, expected: &Expected, json: bool) -> b
     let limit = Duration::from_secs(60) + Duration::from_secs(2) * expected.jobs;
     let deadline = tokio::time::Instant::now() + limit;
     let mut killed = false;
-    let mut shown = usize::MAX;
-    while tokio::time::Instant::now() < deadline {
+    let mut progress = Progress::new(expected.jobs as usize, MAX, json);
+    let in_time = loop {
         let jobs = sim.jobs();
-        let running = |job: &&JobView| job.id == expected.victim && job.status == "in_progress";
+        let running =
+            |job: &&JobView| job.id == expected.victim && job.status == JobStatus::InProgress;
         if let Some(runner) = jobs
             .iter()
             .find(running)
-            .and_then(|job| job.runner.as_deref())
+            .and_then(|job| job.runner_name.as_deref())
             && !killed
         {
             killed = traces::kill_listener(work_dir, runner);
         }
-        let count = |status| jobs.iter().filter(|job| job.status == status).count();
-        let done = count("completed");
-        if done != shown && !json {
-            shown = done;
-            let (queued, running) = (count("queued"), count("in_progress"));
-            eprintln!(
-                "{done:>5} of {} jobs done, {running} running, {queued} queued",
-                jobs.len()
-            );
+        progress.show(&jobs);
+        if jobs.iter().all(|job| job.status == JobStatus::Completed) {
+            break true;
         }
-        if done == jobs.len() {
-            return true;
+        if tokio::time::Instant::now() > deadline {
+            break false;
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    false
+    };
+    progress.finish();
+    in_time
 }

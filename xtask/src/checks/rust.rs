@@ -30,5 +30,6 @@ pub(crate) fn lint(root: &Path) -> Result<()> {
 /// Runs all tests, with all features.
 pub(crate) fn test(root: &Path) -> Result<()> {
     tools::require(root, Tool::CCompiler)?;
+    tools::provide(root, Tool::Npm, "npm")?;
     process::stream(process::cargo(root).args(["test", "--workspace", "--all-features"]))
 }

@@ -1,8 +1,9 @@
 //! What the demo proves.
 
+use comfy_table::{CellAlignment, Table};
 use jiff::Timestamp;
 use runner_manager_core::Result;
-use runner_manager_github_sim::{JobView, Sim};
+use runner_manager_github_sim::{Conclusion, JobView, Sim};
 use runner_manager_store::{RunnerState, Store};
 use serde::Serialize;
 
@@ -46,7 +47,7 @@ pub(crate) struct Report {
     latencies: Latencies,
     ok: bool,
     #[serde(skip)]
-    rows: Vec<String>,
+    rows: Vec<[String; 7]>,
 }
 
 fn between(from: Option<Timestamp>, to: Option<Timestamp>) -> Option<i64> {
@@ -95,13 +96,13 @@ impl Report {
         };
         let latencies = Latencies {
             queued_to_picked_up: stage(&|j, _| between(Some(j.queued_at), j.started_at)),
-            launched_to_online: stage(&|j, at| between(at, j.online_at)),
-            online_to_picked_up: stage(&|j, _| between(j.online_at, j.started_at)),
+            launched_to_online: stage(&|j, at| between(at, j.runner_online_at)),
+            online_to_picked_up: stage(&|j, _| between(j.runner_online_at, j.started_at)),
             picked_up_to_done: stage(&|j, _| between(j.started_at, j.completed_at)),
             queued_to_done: stage(&|j, _| {
                 between(
                     Some(j.queued_at),
-                    j.completed_at.filter(|_| j.runner.is_some()),
+                    j.completed_at.filter(|_| j.runner_name.is_some()),
                 )
             }),
         };
@@ -110,11 +111,14 @@ impl Report {
                 .filter(|job| job.conclusion == Some(how))
                 .count()
         };
-        let (succeeded, failed, cancelled) =
-            (ended("success"), ended("failure"), ended("cancelled"));
+        let (succeeded, failed, cancelled) = (
+            ended(Conclusion::Success),
+            ended(Conclusion::Failure),
+            ended(Conclusion::Cancelled),
+        );
         let lost = jobs
             .iter()
-            .any(|j| j.id == expected.victim && j.conclusion == Some("failure"));
+            .any(|j| j.id == expected.victim && j.conclusion == Some(Conclusion::Failure));
         let wanted = (expected.jobs - expected.failed - expected.cancelled) as usize;
         let ok = in_time
             && lost
@@ -149,16 +153,10 @@ impl Report {
             let value = serde_json::to_value(self).unwrap_or_default();
             return crate::cli::print(&value, true);
         }
-        println!("milliseconds since the job was queued");
-        println!(
-            "{:<10} {:<18} {:>8} {:>8} {:>9} {:>8}  conclusion",
-            "job", "runner", "launched", "online", "picked up", "done"
-        );
-        for row in &self.rows {
-            println!("{row}");
-        }
+        println!("Milliseconds since the job was queued:");
+        println!("{}", jobs_table(&self.rows));
         let l = &self.latencies;
-        println!();
+        let mut stages = crate::cli::table(&["stage", "median ms", "p95 ms"]);
         for (stage, latency) in [
             ("queued → picked up", &l.queued_to_picked_up),
             ("launched → online", &l.launched_to_online),
@@ -166,12 +164,14 @@ impl Report {
             ("picked up → done", &l.picked_up_to_done),
             ("queued → done", &l.queued_to_done),
         ] {
-            println!(
-                "{stage:<20} median {:>6} ms   p95 {:>6} ms",
-                latency.median_ms, latency.p95_ms
-            );
+            stages.add_row([
+                stage.to_owned(),
+                latency.median_ms.to_string(),
+                latency.p95_ms.to_string(),
+            ]);
         }
-        println!();
+        right(&mut stages, 1..=2);
+        println!("\n{stages}\n");
         println!(
             "{} succeeded, {} failed, {} cancelled, {} unfinished; {} runners created",
             self.jobs_completed,
@@ -197,7 +197,11 @@ impl Report {
 }
 
 async fn launched_at(store: &Store, job: &JobView) -> Result<Option<Timestamp>> {
-    let Some(name) = job.runner.as_deref().and_then(|name| name.parse().ok()) else {
+    let Some(name) = job
+        .runner_name
+        .as_deref()
+        .and_then(|name| name.parse().ok())
+    else {
         return Ok(None);
     };
     let steps = store
@@ -211,16 +215,40 @@ async fn launched_at(store: &Store, job: &JobView) -> Result<Option<Timestamp>> 
     Ok(launching.map(|step| step.at))
 }
 
-fn table_row(job: &JobView, launched: Option<Timestamp>) -> String {
+fn table_row(job: &JobView, launched: Option<Timestamp>) -> [String; 7] {
     let since = |at| between(Some(job.queued_at), at).map_or("-".to_owned(), |ms| ms.to_string());
-    format!(
-        "{:<10} {:<18} {:>8} {:>8} {:>9} {:>8}  {}",
-        job.spec.name,
-        job.runner.as_deref().unwrap_or("-"),
+    let ended = job.conclusion.map(Conclusion::as_str);
+    [
+        job.name.clone(),
+        job.runner_name.clone().unwrap_or_else(|| "-".into()),
         since(launched),
-        since(job.online_at),
+        since(job.runner_online_at),
         since(job.started_at),
         since(job.completed_at),
-        job.conclusion.unwrap_or(job.status)
-    )
+        ended.unwrap_or(job.status.as_str()).to_owned(),
+    ]
+}
+
+fn jobs_table(rows: &[[String; 7]]) -> Table {
+    let mut table = crate::cli::table(&[
+        "job",
+        "runner",
+        "launched",
+        "online",
+        "picked up",
+        "done",
+        "conclusion",
+    ]);
+    table.add_rows(rows);
+    right(&mut table, 2..=5);
+    table
+}
+
+/// Sets columns of numbers to the right.
+fn right(table: &mut Table, columns: std::ops::RangeInclusive<usize>) {
+    for column in columns {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
 }

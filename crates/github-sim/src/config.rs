@@ -1,0 +1,86 @@
+//! How a simulator is set up.
+
+use std::time::Duration;
+
+/// How a simulator is set up. Its credentials are made up and open nothing outside it.
+#[derive(Debug, Clone)]
+pub struct SimConfig {
+    /// The port on 127.0.0.1; 0 for any free one.
+    pub port: u16,
+    /// The personal token that is taken; a random one when absent.
+    pub token: Option<String>,
+    /// The organizations that exist.
+    pub orgs: Vec<String>,
+    /// The repositories that exist, as `owner/name`. Queueing a job for another one makes it.
+    pub repos: Vec<String>,
+    /// The enterprises that exist.
+    pub enterprises: Vec<String>,
+    /// The names of the runner groups beside `Default`; their ids count from 2.
+    pub groups: Vec<String>,
+    /// After how long without a sign of life a runner is offline and its job lost.
+    pub silence: Duration,
+    /// How long a runner's poll for a job waits at most. Must be shorter than `silence`.
+    pub poll: Duration,
+    /// The rate limit of each token.
+    pub rate_limit: RateLimit,
+    /// The GitHub App, if there is one.
+    pub app: Option<AppConfig>,
+    /// Where `workflow_job` events go, if anywhere.
+    pub webhook: Option<WebhookConfig>,
+}
+
+impl Default for SimConfig {
+    fn default() -> Self {
+        Self {
+            port: 0,
+            token: None,
+            orgs: vec!["acme".into()],
+            repos: vec!["acme/app".into()],
+            enterprises: vec!["acme-inc".into()],
+            groups: vec!["builders".into()],
+            silence: Duration::from_secs(3),
+            poll: Duration::from_secs(2),
+            rate_limit: RateLimit::default(),
+            app: None,
+            webhook: None,
+        }
+    }
+}
+
+/// The primary rate limit of each token.
+#[derive(Debug, Clone, Copy)]
+pub struct RateLimit {
+    /// Calls per window. An unchanged answer (304) costs none.
+    pub limit: u32,
+    /// The window's length.
+    pub window: Duration,
+}
+
+impl Default for RateLimit {
+    fn default() -> Self {
+        Self {
+            limit: 15_000,
+            window: Duration::from_secs(3_600),
+        }
+    }
+}
+
+/// A GitHub App that is installed in every organization, repository and enterprise.
+#[derive(Debug, Clone)]
+pub struct AppConfig {
+    /// The App's id, the `iss` of its proofs.
+    pub id: u64,
+    /// The public key of its proofs: an RSA key in PEM.
+    pub public_key_pem: String,
+    /// How long an installation token is good; GitHub's are good for an hour.
+    pub token_lifetime: Duration,
+}
+
+/// Where webhooks go.
+#[derive(Debug, Clone)]
+pub struct WebhookConfig {
+    /// The receiver, an `http` or `https` URL.
+    pub url: String,
+    /// The secret of the signatures.
+    pub secret: String,
+}
