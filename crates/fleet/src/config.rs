@@ -48,6 +48,8 @@ pub struct FleetConfig {
     pub poll_interval: Duration,
     /// How often orphans are looked for. Default: 60 s.
     pub cleanup_interval: Duration,
+    /// How long runners that are gone and jobs that are done are remembered. Default: 30 days.
+    pub retention: Duration,
     /// How long a drain waits for launches and removals that are under way. Default: 30 s.
     pub drain_deadline: Duration,
 }
@@ -57,6 +59,7 @@ impl Default for FleetConfig {
         Self {
             poll_interval: Duration::from_secs(10),
             cleanup_interval: Duration::from_secs(60),
+            retention: Duration::from_secs(30 * 24 * 3_600),
             drain_deadline: Duration::from_secs(30),
         }
     }

@@ -37,6 +37,14 @@ pub struct Fleet {
     shared: Arc<Shared>,
     routes: watch::Sender<Arc<Vec<Route>>>,
     running: Mutex<Running>,
+    /// Forgets what is old.
+    history: JoinHandle<()>,
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        self.history.abort();
+    }
 }
 
 #[derive(Default)]
@@ -80,7 +88,9 @@ impl Fleet {
         github: GitHub,
         clock: Arc<dyn Clock>,
     ) -> Result<Self> {
+        let forget = crate::history::forget(store.clone(), clock.clone(), config.retention);
         let fleet = Self {
+            history: tokio::spawn(forget),
             config,
             shared: Arc::new(Shared {
                 github,
@@ -198,8 +208,8 @@ impl Fleet {
     /// Begins no launch and no removal any more, waits for those that are under way, and stops.
     /// Runners stay as they are, at work or not; the next start takes them up. After the drain
     /// deadline what is still under way is cut off, which a start repairs as well.
-    pub async fn drain(self) {
-        let running = self.running.into_inner();
+    pub async fn drain(&self) {
+        let running = std::mem::take(&mut *self.running.lock().await);
         let drained = running.pools.values().map(|pool| async {
             let (done, wait) = oneshot::channel();
             if pool.commands.send(Command::Drain(done)).await.is_ok() {

@@ -3,6 +3,7 @@
 mod config;
 mod decide;
 mod fleet;
+mod history;
 mod job_log;
 mod operation;
 mod orphans;

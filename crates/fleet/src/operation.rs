@@ -214,7 +214,10 @@ impl Context {
         // Closed never: the semaphore lives as long as its pool's operations.
         let _permit = self.removals.acquire().await;
         tracing::info!(pool = self.pool.name, runner = %name, reason = why.as_str(), "remove runner");
-        match self.take_away(&name, why.as_str(), order, github_id).await {
+        match self
+            .finish_and_take_away(&name, why, order, github_id)
+            .await
+        {
             Ok(Removal::Gone) => Done::Removed { name },
             Ok(Removal::KeptBusy) => Done::KeptBusy { name },
             Err(error) => {
@@ -222,6 +225,21 @@ impl Context {
                 Done::RemovalFailed { name, error }
             }
         }
+    }
+
+    async fn finish_and_take_away(
+        &self,
+        name: &RunnerName,
+        why: Why,
+        order: Order,
+        github_id: Option<u64>,
+    ) -> Result<Removal> {
+        if why == Why::Ended {
+            self.store()
+                .advance(name, RunnerState::Finished, self.now(), None)
+                .await?;
+        }
+        self.take_away(name, why.as_str(), order, github_id).await
     }
 
     async fn take_away(

@@ -272,6 +272,9 @@ impl Pool {
                 tracing::info!(pool = config.name, "pool configured anew");
                 self.context.pool = config;
                 self.duty = Duty::Active;
+                // What made launches fail may be mended by it.
+                self.launch_failures = 0;
+                self.launch_after = Instant::now();
             }
             Command::Retire => self.duty = Duty::Retiring,
             Command::Drain(drained) => self.draining = Some(drained),

@@ -2,21 +2,29 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use runner_manager_core::{Error, ErrorKind, Result};
+use runner_manager_fleet::FlushMode;
+use runner_manager_store::Live;
 
 use crate::logs::{self, LogFormat};
-use crate::{backends, list, run};
+use crate::{backends, operate, run};
+
+const EXIT_CODES: &str = "Exit codes:
+  0  all is well
+  1  the command failed, or not all is as it should be (`check`, `demo`)
+  2  the command line or the configuration is wrong
+  3  there is no such runner, pool or database
+  4  no manager answers
+  5  the deadline has passed; what is under way goes on";
 
 /// Keeps fleets of ephemeral self-hosted GitHub Actions runners at the right size.
-///
-/// Exit codes: 0 all is well; 1 the command failed; 2 the command line or the configuration is
-/// wrong.
 #[derive(Parser)]
-#[command(version)]
+#[command(version, after_help = EXIT_CODES)]
 struct Arguments {
-    /// The form of the log lines on standard error.
+    /// The form of the log lines on standard error; `RUNNER_MANAGER_LOG` sets their level.
     #[arg(long, global = true, value_enum, default_value = "human")]
     log_format: LogFormat,
     /// Prints JSON where a command prints a table.
@@ -31,10 +39,21 @@ enum Command {
     /// Runs the whole path on this machine: a simulated GitHub, real runners as processes.
     #[cfg(feature = "demo")]
     Demo(crate::demo::Options),
-    /// Runs the manager, until SIGTERM or SIGINT. SIGHUP reads the pools anew.
+    /// Runs the manager, until SIGTERM or SIGINT. A changed file and SIGHUP read the pools anew.
     Run(Config),
     /// Checks a configuration: the file, the backends, the access to GitHub.
     Check(Config),
+    /// Lists, shows and removes runners.
+    #[command(subcommand)]
+    Runners(Runners),
+    /// Shows the pools.
+    #[command(subcommand)]
+    Pools(Pools),
+    /// Shows the jobs.
+    #[command(subcommand)]
+    Jobs(Jobs),
+    /// Lists the backends: compiled in, and known.
+    Backends,
     /// Prints the JSON schema of the configuration.
     Schema,
     /// Prints completions for a shell.
@@ -42,18 +61,63 @@ enum Command {
         /// The shell.
         shell: clap_complete::Shell,
     },
-    /// Lists the backends: compiled in, and known.
-    Backends,
+}
+
+#[derive(Subcommand)]
+enum Runners {
     /// Lists runners, from the state folder.
-    Runners {
+    List {
         #[command(flatten)]
         config: Config,
+        /// Of this pool only.
+        #[arg(long)]
+        pool: Option<String>,
         /// Those that are gone, too.
         #[arg(long)]
         all: bool,
     },
+    /// Shows one runner with the steps of its life.
+    Show {
+        #[command(flatten)]
+        config: Config,
+        /// The runner's name.
+        name: String,
+    },
+    /// Removes a runner, busy or not, and waits until it is gone.
+    Delete {
+        #[command(flatten)]
+        config: Config,
+        #[command(flatten)]
+        deadline: Deadline,
+        /// The runner's name.
+        name: String,
+    },
+    /// Removes the idle runners, and waits until they are gone. The pools then launch what
+    /// they need.
+    Flush {
+        #[command(flatten)]
+        config: Config,
+        #[command(flatten)]
+        deadline: Deadline,
+        /// Of this pool only.
+        #[arg(long)]
+        pool: Option<String>,
+        /// Those that run a job, too: their jobs fail.
+        #[arg(long)]
+        busy: bool,
+    },
+}
+
+#[derive(Subcommand)]
+enum Pools {
+    /// Lists the pools: their sizes, their runners by state, what failed last.
+    List(Config),
+}
+
+#[derive(Subcommand)]
+enum Jobs {
     /// Lists the newest jobs, from the state folder.
-    Jobs {
+    List {
         #[command(flatten)]
         config: Config,
         /// The most jobs to list.
@@ -65,8 +129,26 @@ enum Command {
 #[derive(clap::Args)]
 struct Config {
     /// The configuration file.
-    #[arg(long, value_name = "FILE")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "RUNNER_MANAGER_CONFIG",
+        default_value = "/etc/runner-manager/config.toml"
+    )]
     config: PathBuf,
+}
+
+#[derive(clap::Args)]
+struct Deadline {
+    /// How long to wait, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value = "300", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    deadline: u64,
+}
+
+impl Deadline {
+    fn wait(&self) -> Duration {
+        Duration::from_secs(self.deadline)
+    }
 }
 
 pub(crate) fn main() -> ExitCode {
@@ -90,11 +172,18 @@ pub(crate) fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error}");
-            match error.kind() {
-                ErrorKind::InvalidConfig => ExitCode::from(2),
-                _ => ExitCode::FAILURE,
-            }
+            ExitCode::from(exit_code(error.kind()))
         }
+    }
+}
+
+fn exit_code(kind: ErrorKind) -> u8 {
+    match kind {
+        ErrorKind::InvalidConfig => 2,
+        ErrorKind::NotFound => 3,
+        ErrorKind::Unreachable => 4,
+        ErrorKind::TimedOut => 5,
+        _ => 1,
     }
 }
 
@@ -105,21 +194,49 @@ async fn dispatch(arguments: Arguments) -> Result<ExitCode> {
         Command::Demo(options) => return crate::demo::run(options, json).await,
         Command::Run(config) => run::run(&config.config).await?,
         Command::Check(config) => return run::check(&config.config, json).await,
+        Command::Runners(command) => runners(command, json).await?,
+        Command::Pools(Pools::List(config)) => operate::list_pools(&config.config, json).await?,
+        Command::Jobs(Jobs::List { config, limit }) => {
+            operate::list_jobs(&config.config, limit, json).await?;
+        }
+        Command::Backends => show_backends(json)?,
         Command::Schema => print(&crate::config::schema(), true)?,
         Command::Completions { shell } => {
             let mut command = Arguments::command();
-            clap_complete::generate(
-                shell,
-                &mut command,
-                "runner-manager",
-                &mut std::io::stdout(),
-            );
+            let output = &mut std::io::stdout();
+            clap_complete::generate(shell, &mut command, "runner-manager", output);
         }
-        Command::Backends => show_backends(json)?,
-        Command::Runners { config, all } => list::runners(&config.config, all, json).await?,
-        Command::Jobs { config, limit } => list::jobs(&config.config, limit, json).await?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+async fn runners(command: Runners, json: bool) -> Result<()> {
+    match command {
+        Runners::List { config, pool, all } => {
+            let live_only = if all { Live::All } else { Live::Yes };
+            operate::list_runners(&config.config, pool, live_only, json).await
+        }
+        Runners::Show { config, name } => operate::show_runner(&config.config, &name, json).await,
+        Runners::Delete {
+            config,
+            deadline,
+            name,
+        } => operate::delete_runner(&config.config, &name, deadline.wait()).await,
+        Runners::Flush {
+            config,
+            deadline,
+            pool,
+            busy,
+        } => {
+            let mode = if busy {
+                FlushMode::IdleOrBusy
+            } else {
+                FlushMode::Idle
+            };
+            let wait = deadline.wait();
+            operate::flush(&config.config, pool.as_deref(), mode, wait, json).await
+        }
+    }
 }
 
 fn show_backends(json: bool) -> Result<()> {

@@ -35,6 +35,8 @@ pub(crate) struct Manager {
     poll_interval_ms: u64,
     #[serde(default = "one_minute")]
     cleanup_interval_seconds: u64,
+    #[serde(default = "thirty")]
+    history_days: u64,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -92,6 +94,10 @@ fn ten_seconds() -> u64 {
 
 fn one_minute() -> u64 {
     60
+}
+
+fn thirty() -> u64 {
+    30
 }
 
 fn eight() -> usize {
@@ -160,6 +166,7 @@ impl Config {
     pub(crate) fn rhythm(&self) -> FleetConfig {
         FleetConfig {
             poll_interval: Duration::from_millis(self.manager.poll_interval_ms.max(100)),
+            retention: Duration::from_secs(self.manager.history_days.saturating_mul(24 * 3_600)),
             cleanup_interval: Duration::from_secs(self.manager.cleanup_interval_seconds.max(1)),
             ..FleetConfig::default()
         }
@@ -228,6 +235,17 @@ impl Pool {
                     .with_source(e)
             }),
         }
+    }
+
+    /// The pool as `pools list` shows it without a manager.
+    pub(crate) fn summary(&self) -> serde_json::Value {
+        serde_json::json!({
+            "pool": self.name,
+            "backend": self.backend,
+            "github_path": self.github_path,
+            "min_idle": self.min_idle,
+            "max": self.max,
+        })
     }
 
     pub(crate) fn github_path(&self) -> Result<GitHubPath> {

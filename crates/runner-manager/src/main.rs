@@ -5,9 +5,10 @@ mod cli;
 mod config;
 #[cfg(feature = "demo")]
 mod demo;
-mod list;
 mod logs;
+mod operate;
 mod run;
+mod watch;
 
 use std::process::ExitCode;
 

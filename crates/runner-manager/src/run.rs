@@ -6,10 +6,12 @@ use std::sync::Arc;
 
 use runner_manager_core::{Error, ErrorKind, Result, SystemClock};
 use runner_manager_fleet::Fleet;
+use runner_manager_server::AdminServer;
 use runner_manager_store::Store;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::config::Config;
+use crate::watch::FileWatch;
 
 /// Runs until told to stop.
 pub(crate) async fn run(path: &Path) -> Result<()> {
@@ -19,21 +21,30 @@ pub(crate) async fn run(path: &Path) -> Result<()> {
     let mut hangup = on(SignalKind::hangup())?;
     let mut terminate = on(SignalKind::terminate())?;
     let mut interrupt = on(SignalKind::interrupt())?;
+    let mut file = FileWatch::start(path)?;
     let store = Store::open(&config.manager.state_dir).await?;
-    let fleet = Fleet::start(config.rhythm(), pools, store, github, Arc::new(SystemClock)).await?;
+    let clock = Arc::new(SystemClock);
+    let fleet = Fleet::start(config.rhythm(), pools, store, github, clock).await?;
+    let fleet = Arc::new(fleet);
+    let operators = AdminServer::start(&config.manager.state_dir, fleet.clone()).await?;
     tracing::info!(pools = config.pools.len(), "the manager is at work");
     loop {
-        tokio::select! {
+        let told = tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            _ = hangup.recv() => match reload(path, &fleet).await {
-                Ok(()) => tracing::info!("the pools were read anew"),
-                Err(error) => tracing::error!(%error, "cannot read the pools anew; they stay as they are"),
-            },
+            _ = hangup.recv() => "SIGHUP",
+            () = file.changed() => "the file has changed",
+        };
+        match reload(path, &fleet).await {
+            Ok(()) => tracing::info!(reason = told, "the pools were read anew"),
+            Err(error) => {
+                tracing::error!(reason = told, %error, "cannot read the pools anew; they stay as they are");
+            }
         }
     }
     tracing::info!("no launches any more; runners stay at work");
     fleet.drain().await;
+    drop(operators);
     Ok(())
 }
 

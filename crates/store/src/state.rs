@@ -20,7 +20,7 @@ pub enum RunnerState {
     Idle,
     /// Runs a job.
     Busy,
-    /// Its job is done.
+    /// Its instance has ended: after its job, or because it failed.
     Finished,
     /// Being removed.
     Deleting,

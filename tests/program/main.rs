@@ -1,0 +1,9 @@
+//! The whole program, as its users start it, with a simulated GitHub and real processes.
+
+#![expect(clippy::unwrap_used, reason = "a test")]
+
+mod demo;
+mod faults;
+mod kill;
+mod operate;
+mod support;
