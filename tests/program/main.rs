@@ -7,3 +7,4 @@ mod faults;
 mod kill;
 mod operate;
 mod support;
+mod webhooks;

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use runner_manager_github_sim::{Sim, SimConfig, write_runner_folder};
+use runner_manager_github_sim::{Sim, SimConfig, WebhookConfig, write_runner_folder};
 use serde_json::Value;
 
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
@@ -20,6 +20,10 @@ static FIRST_UID: AtomicU32 = AtomicU32::new(80_000);
 /// A place to run the program in.
 pub(crate) struct Place {
     pub(crate) sim: Sim,
+    /// How often GitHub and the backends are asked, in milliseconds.
+    pub(crate) poll: u32,
+    /// Further sections.
+    pub(crate) more: String,
     /// The keys of the pool, beside those that every test has.
     pub(crate) pool: String,
     /// The section of the backend.
@@ -30,11 +34,17 @@ pub(crate) struct Place {
 
 impl Place {
     pub(crate) async fn new(pool: &str) -> Self {
+        Self::with(pool, None).await
+    }
+
+    /// A place whose GitHub sends webhooks.
+    pub(crate) async fn with(pool: &str, webhook: Option<WebhookConfig>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         // Runners are users of their own, and have to reach their folders below this one.
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let config = SimConfig {
             repos: vec![REPO.into()],
+            webhook,
             ..SimConfig::default()
         };
         let sim = Sim::start(config).await.unwrap();
@@ -42,6 +52,8 @@ impl Place {
         write_runner_folder(&runner, Path::new(PROGRAM)).unwrap();
         let place = Self {
             sim,
+            poll: 100,
+            more: String::new(),
             pool: pool.into(),
             backend: format!("runner_dir = {runner:?}"),
             first_uid: FIRST_UID.fetch_add(100, Ordering::Relaxed),
@@ -60,16 +72,17 @@ impl Place {
     pub(crate) fn configure(&self) {
         let dir = self.dir.path().display();
         let (url, pool, backend) = (self.sim.url(), &self.pool, &self.backend);
-        let first_uid = self.first_uid;
+        let (first_uid, poll, more) = (self.first_uid, self.poll, &self.more);
         let text = format!(
             r#"
 [manager]
 state_dir = "{dir}/state"
-poll_interval_ms = 100
+poll_interval_ms = {poll}
 cleanup_interval_seconds = 2
 [github]
 url = "{url}"
 token_file = "{dir}/token"
+{more}
 [[pool]]
 name = "test"
 backend = "process"

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use runner_manager_core::{Clock, Error, ErrorKind, Result, RunnerName};
-use runner_manager_github::GitHub;
+use runner_manager_github::{GitHub, JobEvent};
 use runner_manager_store::{Live, RunnerFilter, Store};
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -18,6 +18,8 @@ use crate::{FleetConfig, PoolConfig, PoolSnapshot};
 
 /// How many commands may wait for one pool.
 const COMMANDS: usize = 16;
+/// How many events may wait for one scope's watcher. What does not fit is found by its next look.
+const EVENTS: usize = 4_096;
 
 /// Which runners a flush takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +62,7 @@ struct PoolHandle {
 }
 
 struct ScopeHandle {
+    events: mpsc::Sender<JobEvent>,
     views: watch::Receiver<Arc<ScopeView>>,
     task: JoinHandle<()>,
 }
@@ -191,6 +194,7 @@ impl Fleet {
 
     fn watch(&self, config: &PoolConfig) -> ScopeHandle {
         let (publish, views) = watch::channel(Arc::<ScopeView>::default());
+        let (events, news) = mpsc::channel(EVENTS);
         let watcher = ScopeWatcher {
             path: config.github_path.clone(),
             github: self.shared.github.clone(),
@@ -198,8 +202,10 @@ impl Fleet {
             poll_interval: self.config.poll_interval,
             routes: self.routes.subscribe(),
             views: publish,
+            events: news,
         };
         ScopeHandle {
+            events,
             views,
             task: tokio::spawn(watcher.run()),
         }
@@ -303,6 +309,31 @@ impl Fleet {
             }
         }
         failed.map_or(Ok(gone), Err)
+    }
+
+    /// What routes jobs now.
+    pub(crate) fn routes(&self) -> Arc<Vec<Route>> {
+        self.routes.borrow().clone()
+    }
+
+    /// The store, and the time.
+    pub(crate) fn stored(&self) -> (&Store, jiff::Timestamp) {
+        (&self.shared.store, self.shared.clock.now())
+    }
+
+    /// Hands an event to the watchers of these scopes.
+    pub(crate) async fn tell(&self, scopes: &[&str], event: &JobEvent) {
+        let running = self.running.lock().await;
+        for scope in scopes {
+            if let Some(watcher) = running.scopes.get(*scope)
+                && watcher.events.try_send(event.clone()).is_err()
+            {
+                tracing::warn!(
+                    scope,
+                    "too many events at once; the next look finds what was missed"
+                );
+            }
+        }
     }
 
     /// What the pools show of themselves, by name.

@@ -62,7 +62,7 @@ impl JobLog {
             let repository = job.repository.to_lowercase();
             routes
                 .iter()
-                .any(|r| r.scope == self.scope && r.repositories.contains(&repository))
+                .any(|r| r.scope == self.scope && r.covers(&repository))
         };
         let jobs = self.store.open_jobs().await?;
         let open = jobs.into_iter().filter(mine).filter_map(|job| {
@@ -201,7 +201,8 @@ fn due(open: &HashMap<u64, Open>, view: &ScopeView) -> Vec<(u64, String, String)
         .collect()
 }
 
-fn row(job: &RemoteJob, pool: Option<String>) -> JobRow {
+/// A job as the store holds it.
+pub(crate) fn row(job: &RemoteJob, pool: Option<String>) -> JobRow {
     let status = match job.status.as_str() {
         "completed" => JobStatus::Completed,
         "in_progress" => JobStatus::InProgress,

@@ -2,6 +2,7 @@
 
 mod config;
 mod decide;
+mod deliver;
 mod fleet;
 mod history;
 mod job_log;

@@ -30,9 +30,24 @@ pub(crate) struct Route {
     pub(crate) pool: String,
     /// The path of the scope on the API.
     pub(crate) scope: String,
-    /// `owner/repo` in lower case.
+    /// `owner/repo` in lower case. Of an organization or enterprise, none stands for all.
     pub(crate) repositories: Vec<String>,
     pub(crate) labels: Labels,
+}
+
+impl Route {
+    /// Whether jobs of this repository may be for the pool.
+    pub(crate) fn covers(&self, repository: &str) -> bool {
+        let repository = repository.to_lowercase();
+        if !self.repositories.is_empty() {
+            return self.repositories.contains(&repository);
+        }
+        let owner = repository.split('/').next().unwrap_or_default();
+        match self.scope.strip_prefix("/orgs/") {
+            Some(org) => org.eq_ignore_ascii_case(owner),
+            None => self.scope.starts_with("/enterprises/"),
+        }
+    }
 }
 
 /// The pool for a job: of those that may take it, the one with the fewest labels that the job
@@ -46,7 +61,7 @@ pub(crate) fn route<'a>(
 ) -> Option<&'a str> {
     routes
         .iter()
-        .filter(|r| r.scope == scope && r.repositories.contains(&repository.to_lowercase()))
+        .filter(|r| r.scope == scope && r.covers(repository))
         .filter(|r| {
             labels
                 .iter()

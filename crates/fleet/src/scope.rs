@@ -1,16 +1,19 @@
 //! Watches one scope on GitHub: its runners and the queued jobs, for all pools at once.
 
-use std::collections::HashMap;
+mod heard;
+
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use runner_manager_core::{Error, GitHubPath, Result, Retry};
-use runner_manager_github::{GitHub, RemoteJob, RemoteRunner};
-use runner_manager_store::Store;
-use tokio::sync::watch;
+use runner_manager_core::{Error, ErrorKind, GitHubPath, Result, Retry};
+use runner_manager_github::{GitHub, JobEvent, RemoteJob, RemoteRunner};
+use runner_manager_store::{JobStatus, Store};
+use tokio::sync::{mpsc, watch};
 
 use crate::job_log::JobLog;
 use crate::route::Route;
+use heard::Heard;
 
 /// What GitHub showed of a scope.
 #[derive(Debug, Clone, Default)]
@@ -23,6 +26,8 @@ pub(crate) struct ScopeView {
     pub(crate) runners: HashMap<String, RemoteRunner>,
     /// Jobs that wait for a runner.
     pub(crate) queued: Vec<RemoteJob>,
+    /// Runners whose job ended since the look, as webhooks told.
+    pub(crate) finished: HashSet<String>,
     /// Why the last look failed, if it did; the rest is then of the look before.
     pub(crate) error: Option<String>,
 }
@@ -36,25 +41,32 @@ pub(crate) struct ScopeWatcher {
     /// All pools of the fleet; a change takes effect with the next look.
     pub(crate) routes: watch::Receiver<Arc<Vec<Route>>>,
     pub(crate) views: watch::Sender<Arc<ScopeView>>,
+    /// What webhooks tell.
+    pub(crate) events: mpsc::Receiver<JobEvent>,
 }
 
 /// The longest pause after failures in a row.
 const MAX_BACKOFF: Duration = Duration::from_secs(300);
 
 impl ScopeWatcher {
-    /// Looks again and again, until the task is aborted.
-    pub(crate) async fn run(self) {
+    /// Looks again and again, and listens to webhooks meanwhile, until the task is aborted.
+    pub(crate) async fn run(mut self) {
         let scope = self.path.api_path();
         let mut log = JobLog::new(self.store.clone(), self.github.clone(), scope.clone());
+        let (_, unheard) = mpsc::channel(1);
+        let mut heard = Heard::new(std::mem::replace(&mut self.events, unheard));
         let mut failures = 0_u32;
         loop {
             let routes = self.routes.borrow().clone();
-            let pause = match self.look(&routes).await {
-                Ok(view) => {
+            let looked = heard.meanwhile(&self.views, self.look(&routes)).await;
+            let pause = match looked {
+                Ok(mut view) => {
                     failures = 0;
+                    heard.complete(&mut view);
                     let view = Arc::new(view);
                     self.views.send_replace(view.clone());
-                    if let Err(error) = log.follow(&view, &routes).await {
+                    let followed = heard.meanwhile(&self.views, log.follow(&view, &routes));
+                    if let Err(error) = followed.await {
                         tracing::warn!(scope, %error, "cannot follow the jobs");
                     }
                     self.poll_interval
@@ -62,13 +74,14 @@ impl ScopeWatcher {
                 Err(error) => {
                     failures += 1;
                     tracing::warn!(scope, %error, failures, "cannot look at GitHub");
-                    let mut view = ScopeView::clone(&self.views.borrow());
-                    view.error = Some(error.to_string());
-                    self.views.send_replace(Arc::new(view));
+                    self.views
+                        .send_modify(|view| Arc::make_mut(view).error = Some(error.to_string()));
                     pause_after(&error, failures, self.poll_interval)
                 }
             };
-            tokio::time::sleep(pause).await;
+            heard
+                .meanwhile(&self.views, tokio::time::sleep(pause))
+                .await;
         }
     }
 
@@ -78,25 +91,77 @@ impl ScopeWatcher {
     async fn look(&self, routes: &[Route]) -> Result<ScopeView> {
         let began = Instant::now();
         let runners = self.github.runners(&self.path).await?.runners;
-        let scope = self.path.api_path();
-        let mut repositories: Vec<(String, String)> = routes
-            .iter()
-            .filter(|route| route.scope == scope)
-            .flat_map(|route| &route.repositories)
-            .filter_map(|r| r.split_once('/'))
-            .map(|(owner, repo)| (owner.to_owned(), repo.to_owned()))
-            .collect();
-        repositories.sort();
-        repositories.dedup();
-        let queued = self.github.queued_jobs(&repositories).await?;
+        let configured = self.configured(routes);
+        let mut queued = self.github.queued_jobs(&split(&configured)).await?;
+        let learned = self.learned(routes).await?;
+        for repository in learned.difference(&configured) {
+            queued.extend(self.queued_elsewhere(repository).await?);
+        }
         Ok(ScopeView {
             number: self.views.borrow().number + 1,
             began: Some(began),
             runners: runners.into_iter().map(|r| (r.name.clone(), r)).collect(),
             queued,
+            finished: HashSet::new(),
             error: None,
         })
     }
+
+    fn configured(&self, routes: &[Route]) -> BTreeSet<String> {
+        let scope = self.path.api_path();
+        let mine = routes.iter().filter(|route| route.scope == scope);
+        mine.flat_map(|route| route.repositories.iter().cloned())
+            .collect()
+    }
+
+    /// The repositories with a job that waits, as webhooks told: they are asked about until
+    /// nothing waits, so that a lost webhook costs time only.
+    async fn learned(&self, routes: &[Route]) -> Result<BTreeSet<String>> {
+        let scope = self.path.api_path();
+        let waiting: Vec<String> = if self.views.borrow().began.is_some() {
+            let view = self.views.borrow().clone();
+            let name = |job: &RemoteJob| format!("{}/{}", job.owner, job.repo);
+            view.queued.iter().map(name).collect()
+        } else {
+            let open = self.store.open_jobs().await?;
+            let waiting = open
+                .into_iter()
+                .filter(|job| job.status == JobStatus::Queued);
+            waiting.map(|job| job.repository).collect()
+        };
+        let mine = |name: &String| {
+            let mut routes = routes.iter().filter(|route| route.scope == scope);
+            routes.any(|route| route.covers(name))
+        };
+        let lower = waiting.into_iter().map(|name| name.to_lowercase());
+        Ok(lower.filter(mine).collect())
+    }
+
+    /// The queued jobs of a repository that no configuration names. One that is gone or closed
+    /// has none.
+    async fn queued_elsewhere(&self, repository: &str) -> Result<Vec<RemoteJob>> {
+        let one = BTreeSet::from([repository.to_owned()]);
+        match self.github.queued_jobs(&split(&one)).await {
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::NotFound | ErrorKind::PermissionDenied
+                ) =>
+            {
+                tracing::warn!(repository, %error, "a job waits there, and GitHub does not show it");
+                Ok(Vec::new())
+            }
+            answer => answer,
+        }
+    }
+}
+
+fn split(repositories: &BTreeSet<String>) -> Vec<(String, String)> {
+    let split = |name: &String| {
+        let (owner, repo) = name.split_once('/')?;
+        Some((owner.to_owned(), repo.to_owned()))
+    };
+    repositories.iter().filter_map(split).collect()
 }
 
 /// Twice as long with every failure, and never sooner than GitHub asks for.

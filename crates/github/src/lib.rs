@@ -35,6 +35,7 @@ mod text;
 mod tokens;
 mod transport;
 mod urls;
+mod webhook;
 mod wire;
 
 pub use client::GitHub;
@@ -43,3 +44,4 @@ pub use model::{
     Deleted, Finding, JitRequest, JitRunner, Listing, RateLimit, RegistrationToken, RemoteJob,
     RemoteRunner, RemovalToken,
 };
+pub use webhook::{JobEvent, is_signed, workflow_job};

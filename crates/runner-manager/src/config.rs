@@ -1,12 +1,13 @@
 //! The configuration file.
 
 use std::collections::HashSet;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use runner_manager_core::{
-    BackendContext, Error, ErrorKind, GitHubPath, Labels, NamePrefix, Result, SecretSource,
+    BackendContext, Error, ErrorKind, GitHubPath, Labels, NamePrefix, Result, Secret, SecretSource,
     SupportServiceConfig, SystemClock, Timings,
 };
 use runner_manager_fleet::{Architecture, FleetConfig, PoolConfig, Registration};
@@ -23,6 +24,7 @@ use crate::backends;
 pub(crate) struct Config {
     pub(crate) manager: Manager,
     pub(crate) github: GitHubSection,
+    webhook: Option<Webhook>,
     #[serde(rename = "pool", default)]
     pub(crate) pools: Vec<Pool>,
 }
@@ -57,6 +59,15 @@ pub(crate) struct GitHubSection {
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+struct Webhook {
+    #[serde(default = "loopback")]
+    listen: SocketAddr,
+    secret_file: PathBuf,
+    previous_secret_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Pool {
     pub(crate) name: String,
     #[schemars(with = "Option<String>")]
@@ -86,6 +97,10 @@ pub(crate) struct Pool {
     /// The section of the process backend.
     #[schemars(with = "Option<serde_json::Map<String, serde_json::Value>>")]
     process: Option<toml::Table>,
+}
+
+fn loopback() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 8471))
 }
 
 fn ten_seconds() -> u64 {
@@ -209,6 +224,27 @@ impl Config {
         config.ca_bundle.clone_from(&section.ca_bundle);
         config.proxy.clone_from(&section.proxy);
         GitHub::new(config)
+    }
+
+    /// Where to listen for webhooks, and the secrets that sign them.
+    pub(crate) fn webhook(&self) -> Result<Option<(SocketAddr, Vec<Secret>)>> {
+        let Some(section) = &self.webhook else {
+            return Ok(None);
+        };
+        let files = [
+            Some(&section.secret_file),
+            section.previous_secret_file.as_ref(),
+        ];
+        let read = |file: &PathBuf| {
+            let secret = SecretSource::File(file.clone()).read()?;
+            if secret.expose().len() < 16 {
+                let message = "a webhook's secret must have at least 16 characters";
+                return Err(wrong(message).with_context("file", file.display()));
+            }
+            Ok(secret)
+        };
+        let secrets = files.into_iter().flatten().map(read);
+        Ok(Some((section.listen, secrets.collect::<Result<_>>()?)))
     }
 
     /// Connects the backend of every pool.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use runner_manager_core::{Error, ErrorKind, Result, SystemClock};
 use runner_manager_fleet::Fleet;
-use runner_manager_server::AdminServer;
+use runner_manager_server::{AdminServer, WebhookServer};
 use runner_manager_store::Store;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -17,6 +17,7 @@ use crate::watch::FileWatch;
 pub(crate) async fn run(path: &Path) -> Result<()> {
     let config = Config::read(path)?;
     let github = config.github()?;
+    let webhook = config.webhook()?;
     let pools = config.connect().await?;
     let mut hangup = on(SignalKind::hangup())?;
     let mut terminate = on(SignalKind::terminate())?;
@@ -27,7 +28,18 @@ pub(crate) async fn run(path: &Path) -> Result<()> {
     let fleet = Fleet::start(config.rhythm(), pools, store, github, clock).await?;
     let fleet = Arc::new(fleet);
     let operators = AdminServer::start(&config.manager.state_dir, fleet.clone()).await?;
-    tracing::info!(pools = config.pools.len(), "the manager is at work");
+    let webhooks = match webhook {
+        Some((listen, secrets)) => {
+            Some(WebhookServer::start(listen, secrets, fleet.clone()).await?)
+        }
+        None => None,
+    };
+    let listening = webhooks.as_ref().map(|w| w.address().to_string());
+    tracing::info!(
+        pools = config.pools.len(),
+        webhooks = listening,
+        "the manager is at work"
+    );
     loop {
         let told = tokio::select! {
             _ = terminate.recv() => break,
@@ -44,7 +56,7 @@ pub(crate) async fn run(path: &Path) -> Result<()> {
     }
     tracing::info!("no launches any more; runners stay at work");
     fleet.drain().await;
-    drop(operators);
+    drop((operators, webhooks));
     Ok(())
 }
 
@@ -68,6 +80,7 @@ pub(crate) async fn check(path: &Path, json: bool) -> Result<ExitCode> {
         Ok(_) => findings.push((true, "every backend can be used".into(), None)),
         Err(error) => findings.push((false, error.to_string(), None)),
     }
+    config.webhook()?;
     let github = config.github()?;
     for pool in &config.pools {
         let checked = github.check(&pool.github_path()?).await;

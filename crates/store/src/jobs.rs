@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use runner_manager_core::Result;
-use rusqlite::{Row, params};
+use rusqlite::{Connection, Row, params};
 use serde::Serialize;
 
 use crate::open::{Store, instant};
@@ -85,6 +85,32 @@ fn row(row: &Row<'_>) -> rusqlite::Result<JobRow> {
     })
 }
 
+fn upsert(db: &Connection, job: &JobRow) -> rusqlite::Result<()> {
+    let sql = "INSERT INTO jobs VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
+        ON CONFLICT (id) DO UPDATE SET
+        pool = coalesce(pool, excluded.pool),
+        status = CASE WHEN status = 'completed' OR excluded.status = 'queued' THEN status ELSE excluded.status END,
+        conclusion = coalesce(conclusion, excluded.conclusion),
+        runner = coalesce(runner, excluded.runner),
+        started_at = coalesce(started_at, excluded.started_at),
+        completed_at = coalesce(completed_at, excluded.completed_at)";
+    let mut statement = db.prepare_cached(sql)?;
+    statement.execute(params![
+        job.id.cast_signed(),
+        job.name,
+        job.repository,
+        serde_json::json!(job.labels).to_string(),
+        job.pool,
+        job.status.as_str(),
+        job.conclusion,
+        job.runner,
+        job.queued_at.as_microsecond(),
+        job.started_at.map(Timestamp::as_microsecond),
+        job.completed_at.map(Timestamp::as_microsecond),
+    ])?;
+    Ok(())
+}
+
 impl Store {
     /// Stores what is known of a job. News may come in any order: the status never goes back,
     /// and what is known is never overwritten with nothing.
@@ -93,32 +119,31 @@ impl Store {
     /// When the database fails.
     pub async fn record_job(&self, job: &JobRow) -> Result<()> {
         let job = job.clone();
-        self.work("store a job", move |db| {
-            let sql = "INSERT INTO jobs VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
-                ON CONFLICT (id) DO UPDATE SET
-                pool = coalesce(pool, excluded.pool),
-                status = CASE WHEN status = 'completed' OR excluded.status = 'queued' THEN status ELSE excluded.status END,
-                conclusion = coalesce(conclusion, excluded.conclusion),
-                runner = coalesce(runner, excluded.runner),
-                started_at = coalesce(started_at, excluded.started_at),
-                completed_at = coalesce(completed_at, excluded.completed_at)";
-            db.execute(
-                sql,
-                params![
-                    job.id.cast_signed(),
-                    job.name,
-                    job.repository,
-                    serde_json::json!(job.labels).to_string(),
-                    job.pool,
-                    job.status.as_str(),
-                    job.conclusion,
-                    job.runner,
-                    job.queued_at.as_microsecond(),
-                    job.started_at.map(Timestamp::as_microsecond),
-                    job.completed_at.map(Timestamp::as_microsecond),
-                ],
-            )?;
-            Ok(())
+        self.work("store a job", move |db| Ok(upsert(db, &job)?))
+            .await
+    }
+
+    /// Stores what a webhook told of a job, and that this delivery was taken, as one step. The
+    /// answer is how far the job has come now; `None` for a delivery that was taken before.
+    ///
+    /// # Errors
+    /// When the database fails; the delivery then counts as not taken.
+    pub async fn take_delivery(
+        &self,
+        delivery: &str,
+        now: Timestamp,
+        job: &JobRow,
+    ) -> Result<Option<JobStatus>> {
+        let (delivery, job) = (delivery.to_owned(), job.clone());
+        self.work("store a webhook", move |db| {
+            let sql = "INSERT INTO deliveries VALUES (?1, ?2) ON CONFLICT DO NOTHING";
+            if db.execute(sql, params![delivery, now.as_microsecond()])? == 0 {
+                return Ok(None);
+            }
+            upsert(db, &job)?;
+            let sql = "SELECT status FROM jobs WHERE id = ?1";
+            let word: String = db.query_row(sql, [job.id.cast_signed()], |row| row.get(0))?;
+            Ok(Some(JobStatus::from_word(&word)))
         })
         .await
     }

@@ -11,7 +11,7 @@ use runner_manager_core::{Error, ErrorKind, Result};
 use rusqlite::{Connection, OpenFlags};
 
 /// The layout of the database; grows with every change of it.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
 const SCHEMA: &str = "
 CREATE TABLE runners (
@@ -31,6 +31,12 @@ CREATE TABLE jobs (
     started_at INTEGER, completed_at INTEGER
 ) STRICT;
 CREATE INDEX jobs_open ON jobs (id) WHERE status != 'completed';
+";
+
+/// What layout 2 adds: the deliveries of webhooks that were taken.
+const DELIVERIES: &str = "
+CREATE TABLE deliveries (id TEXT PRIMARY KEY, at INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE INDEX deliveries_at ON deliveries (at);
 ";
 
 /// The database. Clones share one connection.
@@ -199,9 +205,12 @@ fn prepare(connection: &mut Connection) -> rusqlite::Result<Option<i64>> {
     if version > VERSION {
         return Ok(Some(version));
     }
-    if version == 0 {
+    if version < VERSION {
         let transaction = connection.transaction()?;
-        transaction.execute_batch(SCHEMA)?;
+        if version < 1 {
+            transaction.execute_batch(SCHEMA)?;
+        }
+        transaction.execute_batch(DELIVERIES)?;
         transaction.pragma_update(None, "user_version", VERSION)?;
         transaction.commit()?;
     }

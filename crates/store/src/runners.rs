@@ -278,8 +278,8 @@ impl Store {
         .await
     }
 
-    /// Forgets runners that have been gone, and jobs that have been completed, since before
-    /// `older_than`; at most 1,000 of each in one call. The answer is how many rows went.
+    /// Forgets runners that have been gone, jobs that have been completed and webhooks that were
+    /// taken before `older_than`; at most 1,000 of each in one call. The answer is how many rows went.
     ///
     /// # Errors
     /// When the database fails.
@@ -294,7 +294,11 @@ impl Store {
                 "DELETE FROM jobs WHERE id IN (SELECT id FROM jobs WHERE status = 'completed' AND coalesce(completed_at, queued_at) < ?1 LIMIT 1000)",
                 [before],
             )?;
-            Ok(runners + jobs)
+            let deliveries = db.execute(
+                "DELETE FROM deliveries WHERE id IN (SELECT id FROM deliveries WHERE at < ?1 LIMIT 1000)",
+                [before],
+            )?;
+            Ok(runners + jobs + deliveries)
         })
         .await
     }

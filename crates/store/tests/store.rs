@@ -145,3 +145,38 @@ async fn news_of_a_job_in_any_order_give_the_same() {
     }
     assert!(store.open_jobs().await.unwrap().is_empty());
 }
+
+#[tokio::test]
+async fn a_delivery_is_taken_once_and_tells_how_far_the_job_has_come() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).await.unwrap();
+    let now = Timestamp::now();
+    let news = |status| JobRow {
+        id: 7,
+        name: "build".into(),
+        repository: "octo/hello".into(),
+        labels: vec!["linux".into()],
+        pool: None,
+        status,
+        conclusion: None,
+        runner: None,
+        queued_at: now,
+        started_at: None,
+        completed_at: None,
+    };
+    let (queued, completed) = (news(JobStatus::Queued), news(JobStatus::Completed));
+    let take = |id: &'static str, job: JobRow| {
+        let store = store.clone();
+        async move { store.take_delivery(id, now, &job).await.unwrap() }
+    };
+    assert_eq!(take("b", completed).await, Some(JobStatus::Completed));
+    assert_eq!(take("a", queued.clone()).await, Some(JobStatus::Completed));
+    assert_eq!(take("a", queued).await, None);
+    let later = now
+        .checked_add(jiff::SignedDuration::from_hours(1))
+        .unwrap();
+    assert!(
+        store.prune(later).await.unwrap() >= 2,
+        "old deliveries are forgotten"
+    );
+}

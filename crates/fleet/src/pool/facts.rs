@@ -3,11 +3,14 @@
 use std::time::{Duration, Instant};
 
 use runner_manager_core::RunnerName;
+use runner_manager_store::RunnerState;
 
 use super::{Duty, Pool, Runner};
 use crate::decide::{Instance, PoolFacts, Registered, RunnerFacts};
 use crate::scope::ScopeView;
 
+/// How long after the end of a job the backend is asked for what became of its runner.
+const AFTER_JOB: Duration = Duration::from_millis(500);
 /// How long a runner may be missing on GitHub while its instance lives.
 const LOST_AFTER: Duration = Duration::from_secs(120);
 
@@ -15,6 +18,12 @@ impl Pool {
     /// Notes since when runners have been missing on GitHub.
     pub(super) fn take_view(&mut self) {
         let view = self.view.borrow_and_update().clone();
+        let ended = |(name, r): (&RunnerName, &Runner)| {
+            r.state == RunnerState::Busy && view.finished.contains(&name.to_string())
+        };
+        if self.runners.iter().any(ended) {
+            self.next_list = self.next_list.min(Instant::now() + AFTER_JOB);
+        }
         for (name, runner) in &mut self.runners {
             let listed = view.runners.get(&name.to_string());
             if let Some(listed) = listed

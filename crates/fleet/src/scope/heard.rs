@@ -1,0 +1,189 @@
+//! What webhooks told, laid over what was seen.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use runner_manager_github::{JobEvent, RemoteRunner};
+use tokio::sync::{mpsc, watch};
+
+use super::ScopeView;
+
+/// GitHub's lists may lag behind its webhooks by this much.
+const LAG: Duration = Duration::from_secs(5);
+/// How long events are remembered, and how many: a look takes no longer.
+const MEMORY: Duration = Duration::from_secs(120);
+const REMEMBERED: usize = 20_000;
+
+/// The events of one scope.
+pub(super) struct Heard {
+    events: mpsc::Receiver<JobEvent>,
+    recent: VecDeque<(Instant, JobEvent)>,
+}
+
+impl Heard {
+    pub(super) fn new(events: mpsc::Receiver<JobEvent>) -> Self {
+        Self {
+            events,
+            recent: VecDeque::new(),
+        }
+    }
+
+    /// Awaits something, and shows meanwhile what is heard.
+    pub(super) async fn meanwhile<T>(
+        &mut self,
+        views: &watch::Sender<Arc<ScopeView>>,
+        work: impl Future<Output = T>,
+    ) -> T {
+        tokio::pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return done,
+                Some(event) = self.events.recv() => self.show(views, event),
+            }
+        }
+    }
+
+    /// Shows an event, and those that came with it, as one change.
+    fn show(&mut self, views: &watch::Sender<Arc<ScopeView>>, first: JobEvent) {
+        let mut news = vec![first];
+        while let Ok(event) = self.events.try_recv() {
+            news.push(event);
+        }
+        // Before the first look nothing is decided; it will be completed by what was heard.
+        if views.borrow().began.is_some() {
+            views.send_modify(|view| {
+                let view = Arc::make_mut(view);
+                for event in &news {
+                    apply(view, event);
+                }
+            });
+        }
+        let now = Instant::now();
+        self.recent
+            .extend(news.into_iter().map(|event| (now, event)));
+        let excess = self.recent.len().saturating_sub(REMEMBERED);
+        self.recent.drain(..excess);
+    }
+
+    /// Adds to a new look what was heard since it began, and the queued jobs that GitHub's list
+    /// may not show yet.
+    pub(super) fn complete(&mut self, view: &mut ScopeView) {
+        self.recent.retain(|(at, _)| at.elapsed() < MEMORY);
+        let Some(began) = view.began else { return };
+        for (index, (at, event)) in self.recent.iter().enumerate() {
+            let later = || self.recent.iter().skip(index + 1);
+            let is_news = *at >= began;
+            let may_lag = event.job.status == "queued"
+                && *at + LAG >= began
+                && !later().any(|(_, next)| next.job.id == event.job.id);
+            if is_news || may_lag {
+                apply(view, event);
+            }
+        }
+    }
+}
+
+fn apply(view: &mut ScopeView, event: &JobEvent) {
+    let job = &event.job;
+    if job.status == "queued" {
+        if !view.queued.iter().any(|known| known.id == job.id) {
+            view.queued.push(job.clone());
+        }
+        return;
+    }
+    view.queued.retain(|known| known.id != job.id);
+    let Some(name) = job.runner_name.clone() else {
+        return;
+    };
+    if job.status == "completed" {
+        view.finished.insert(name);
+    } else if let Some(id) = event.runner_id {
+        let runner = view.runners.entry(name.clone()).or_insert(RemoteRunner {
+            id,
+            name,
+            online: true,
+            busy: true,
+            labels: job.labels.clone(),
+            ephemeral: None,
+        });
+        runner.online = true;
+        runner.busy = true;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use jiff::Timestamp;
+    use runner_manager_github::RemoteJob;
+
+    fn event(id: u64, status: &str) -> JobEvent {
+        let runner = (status != "queued").then_some(id);
+        JobEvent {
+            job: RemoteJob {
+                id,
+                run_id: id,
+                name: "build".into(),
+                owner: "octo".into(),
+                repo: "hello".into(),
+                labels: vec!["linux".into()],
+                status: status.into(),
+                conclusion: None,
+                runner_name: runner.map(|id| format!("app-{id}")),
+                created_at: Timestamp::UNIX_EPOCH,
+                started_at: None,
+                completed_at: None,
+            },
+            runner_id: runner,
+        }
+    }
+
+    fn queued(view: &ScopeView) -> Vec<u64> {
+        view.queued.iter().map(|job| job.id).collect()
+    }
+
+    #[test]
+    fn a_job_is_queued_once_and_leaves_with_its_runner_busy() {
+        let mut view = ScopeView::default();
+        apply(&mut view, &event(1, "queued"));
+        apply(&mut view, &event(1, "queued"));
+        assert_eq!(queued(&view), [1]);
+        apply(&mut view, &event(1, "in_progress"));
+        assert!(view.queued.is_empty());
+        assert!(view.runners["app-1"].busy);
+        apply(&mut view, &event(1, "completed"));
+        assert!(view.finished.contains("app-1"));
+    }
+
+    #[tokio::test]
+    async fn a_look_is_completed_by_what_came_while_it_was_taken() {
+        let (tell, events) = mpsc::channel(8);
+        let mut heard = Heard::new(events);
+        let views = watch::Sender::new(Arc::<ScopeView>::default());
+        let began = Instant::now();
+        let work = async {
+            for (id, status) in [(1, "queued"), (2, "queued"), (2, "in_progress")] {
+                tell.send(event(id, status)).await.unwrap();
+            }
+            tokio::task::yield_now().await;
+        };
+        heard.meanwhile(&views, work).await;
+        heard.meanwhile(&views, tokio::task::yield_now()).await;
+        let mut view = ScopeView {
+            began: Some(began),
+            ..ScopeView::default()
+        };
+        heard.complete(&mut view);
+        assert_eq!(queued(&view), [1]);
+        assert!(view.runners["app-2"].busy);
+        // A later look may lack what was heard just before it, but not bring back what went.
+        let mut later = ScopeView {
+            began: Some(Instant::now() + Duration::from_secs(1)),
+            ..ScopeView::default()
+        };
+        heard.complete(&mut later);
+        assert_eq!(queued(&later), [1]);
+        assert!(later.runners.is_empty());
+    }
+}

@@ -1,0 +1,142 @@
+//! The receiver of GitHub's webhooks.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::routing::post;
+use runner_manager_core::{Error, ErrorKind, Result, Secret};
+use runner_manager_fleet::Fleet;
+use runner_manager_github::{is_signed, workflow_job};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+
+/// The largest body that is read. A job with hundreds of steps stays far below.
+const MAX_BODY: usize = 2 * 1024 * 1024;
+/// How long a body may take to come. GitHub gives up after ten seconds.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// How many deliveries are worked on at once; GitHub tries the others again.
+const AT_ONCE: usize = 512;
+
+/// Receives `workflow_job` events at `/webhook` until dropped.
+pub struct WebhookServer {
+    address: SocketAddr,
+    task: JoinHandle<()>,
+}
+
+struct Receiver {
+    secrets: Vec<Secret>,
+    fleet: Arc<Fleet>,
+    slots: Semaphore,
+}
+
+impl WebhookServer {
+    /// Listens for events that are signed with one of the secrets. TLS is the business of a
+    /// reverse proxy.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Local`] when the address cannot be had.
+    pub async fn start(
+        listen: SocketAddr,
+        secrets: Vec<Secret>,
+        fleet: Arc<Fleet>,
+    ) -> Result<Self> {
+        let failed = |e: std::io::Error| {
+            let message = "cannot listen for webhooks; choose another `listen` in `[webhook]`, or stop what uses it";
+            Error::new(ErrorKind::Local, message)
+                .with_context("address", listen)
+                .with_source(e)
+        };
+        let listener = TcpListener::bind(listen).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        let receiver = Receiver {
+            secrets,
+            fleet,
+            slots: Semaphore::new(AT_ONCE),
+        };
+        let router = Router::new()
+            .route("/webhook", post(receive))
+            .with_state(Arc::new(receiver));
+        let task = tokio::spawn(async move {
+            if let Err(error) = axum::serve(listener, router).await {
+                tracing::error!(%error, "webhooks are received no more");
+            }
+        });
+        Ok(Self { address, task })
+    }
+
+    /// The address that is listened on.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for WebhookServer {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+type Refusal = (StatusCode, &'static str);
+
+async fn receive(
+    State(receiver): State<Arc<Receiver>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<StatusCode, Refusal> {
+    let _slot = receiver.slots.try_acquire().map_err(|_| {
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "too many deliveries at once",
+        )
+    })?;
+    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let signature = header("x-hub-signature-256")
+        .ok_or((StatusCode::UNAUTHORIZED, "the signature is missing"))?;
+    let body = tokio::time::timeout(BODY_TIMEOUT, to_bytes(body, MAX_BODY))
+        .await
+        .map_err(|_| (StatusCode::REQUEST_TIMEOUT, "the body did not come"))?
+        .map_err(|_| {
+            (
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "the body is cut off or too large",
+            )
+        })?;
+    if !is_signed(&receiver.secrets, signature, &body) {
+        tracing::warn!("a webhook with a wrong signature was refused");
+        return Err((StatusCode::UNAUTHORIZED, "the signature is wrong"));
+    }
+    match header("x-github-event") {
+        Some("workflow_job") => {}
+        Some("ping") => return Ok(StatusCode::OK),
+        _ => return Ok(StatusCode::NO_CONTENT),
+    }
+    let delivery = header("x-github-delivery")
+        .filter(|id| !id.is_empty() && id.len() <= 100)
+        .ok_or((
+            StatusCode::BAD_REQUEST,
+            "`x-github-delivery` is missing or too long",
+        ))?;
+    let event = workflow_job(&body).map_err(|error| {
+        tracing::warn!(%error, delivery, "a webhook cannot be read");
+        (
+            StatusCode::BAD_REQUEST,
+            "the body is not that of a workflow_job event",
+        )
+    })?;
+    let Some(event) = event else {
+        return Ok(StatusCode::NO_CONTENT);
+    };
+    // Acknowledged only once it is stored.
+    receiver.fleet.deliver(delivery, event).await.map_err(|error| {
+        tracing::error!(%error, delivery, "cannot store a webhook; GitHub is asked to send it again");
+        (StatusCode::SERVICE_UNAVAILABLE, "the event cannot be stored")
+    })?;
+    Ok(StatusCode::ACCEPTED)
+}
