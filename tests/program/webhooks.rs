@@ -61,6 +61,15 @@ async fn jobs_are_served_by_webhooks_alone() {
         })
         .await;
     assert_eq!(jobs.as_array().unwrap().len(), 7);
+    let why = place.json(&["jobs", "why", &last.to_string()]);
+    let stages: Vec<&str> = why["stages"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|s| s["stage"].as_str().unwrap())
+        .collect();
+    assert_eq!(stages.first(), Some(&"waited for a runner"), "{why}");
+    assert_eq!(place.command(&["jobs", "why", "1"]).status.code(), Some(3));
     let looks = place.sim.exchanges();
     let looks = looks
         .iter()

@@ -124,6 +124,13 @@ enum Jobs {
         #[arg(long, default_value = "100")]
         limit: u32,
     },
+    /// Shows where a job's time went, and who is to blame.
+    Why {
+        #[command(flatten)]
+        config: Config,
+        /// GitHub's id of the job.
+        id: u64,
+    },
 }
 
 #[derive(clap::Args)]
@@ -198,6 +205,9 @@ async fn dispatch(arguments: Arguments) -> Result<ExitCode> {
         Command::Pools(Pools::List(config)) => operate::list_pools(&config.config, json).await?,
         Command::Jobs(Jobs::List { config, limit }) => {
             operate::list_jobs(&config.config, limit, json).await?;
+        }
+        Command::Jobs(Jobs::Why { config, id }) => {
+            operate::explain_job(&config.config, id, json).await?;
         }
         Command::Backends => show_backends(json)?,
         Command::Schema => print(&crate::config::schema(), true)?,

@@ -104,6 +104,27 @@ pub(crate) async fn list_jobs(config: &Path, limit: u32, json: bool) -> Result<(
     show(&open(config).await?.jobs(limit).await?, json)
 }
 
+/// Shows where the time of one job went.
+pub(crate) async fn explain_job(config: &Path, id: u64, json: bool) -> Result<()> {
+    let store = open(config).await?;
+    let Some(job) = store.job(id).await? else {
+        let message = "no such job is stored; `jobs list` shows those that are";
+        return Err(Error::new(ErrorKind::NotFound, message).with_context("job", id));
+    };
+    let runner = match job.runner.as_deref().and_then(|name| name.parse().ok()) {
+        Some(name) => store.runner(&name).await?,
+        None => None,
+    };
+    let steps = runner.map(|(_, steps)| steps).unwrap_or_default();
+    let stages = crate::why::explain(&job, &steps, jiff::Timestamp::now());
+    if json {
+        return print(&json!({ "job": job, "stages": stages }), true);
+    }
+    show(&[job], false)?;
+    println!();
+    show(&stages, false)
+}
+
 fn parse(name: &str) -> Result<RunnerName> {
     name.parse()
         .map_err(|e: runner_manager_core::InvalidValue| {

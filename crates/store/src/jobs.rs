@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use runner_manager_core::Result;
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::Serialize;
 
 use crate::open::{Store, instant};
@@ -153,6 +153,18 @@ impl Store {
             let mut statement = db.prepare_cached(&format!("{SELECT} {rest}"))?;
             let rows = statement.query_map([limit], row)?;
             Ok(rows.collect::<rusqlite::Result<_>>()?)
+        })
+        .await
+    }
+
+    /// One job.
+    ///
+    /// # Errors
+    /// When the database fails; an unknown id is `None`.
+    pub async fn job(&self, id: u64) -> Result<Option<JobRow>> {
+        self.work("read a job", move |db| {
+            let mut statement = db.prepare_cached(&format!("{SELECT} WHERE id = ?1"))?;
+            Ok(statement.query_row([id.cast_signed()], row).optional()?)
         })
         .await
     }

@@ -1,0 +1,281 @@
+//! The decision, case by case.
+
+use super::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(3600);
+const WELL: Instance = Instance::Present {
+    health: HealthState::Healthy,
+    busy: Some(false),
+};
+
+fn pool() -> PoolFacts {
+    PoolFacts {
+        demand: 0,
+        min_idle: 0,
+        max: 10,
+        boot_deadline: 300 * SECOND,
+        idle_timeout: 60 * SECOND,
+        lost_after: 60 * SECOND,
+        launch_budget: 8,
+    }
+}
+
+fn runner(id: u32, state: RunnerState) -> RunnerFacts {
+    RunnerFacts {
+        name: format!("app-{id:012x}").parse().unwrap(),
+        state,
+        in_state: SECOND,
+        age: SECOND,
+        registered: Registered::Unseen,
+        instance: WELL,
+        held: false,
+    }
+}
+
+fn launches(pool: &PoolFacts, runners: &[RunnerFacts]) -> usize {
+    let launch = |action| match action {
+        Action::Launch(count) => count,
+        _ => 0,
+    };
+    decide(pool, runners).into_iter().map(launch).sum()
+}
+
+#[test]
+fn size_is_demand_and_min_idle_within_max_and_budget() {
+    let pool = PoolFacts {
+        demand: 3,
+        min_idle: 2,
+        ..pool()
+    };
+    assert_eq!(launches(&pool, &[]), 5);
+    let held = RunnerFacts {
+        held: true,
+        ..runner(1, RunnerState::Launching)
+    };
+    let some = [
+        held,
+        runner(2, RunnerState::Booting),
+        runner(3, RunnerState::Busy),
+    ];
+    assert_eq!(launches(&pool, &some), 3);
+    assert_eq!(
+        launches(
+            &PoolFacts {
+                max: 4,
+                ..pool.clone()
+            },
+            &some
+        ),
+        1
+    );
+    assert_eq!(
+        launches(
+            &PoolFacts {
+                max: 2,
+                ..pool.clone()
+            },
+            &some
+        ),
+        0
+    );
+    assert_eq!(
+        launches(
+            &PoolFacts {
+                launch_budget: 2,
+                ..pool
+            },
+            &some
+        ),
+        2
+    );
+}
+
+#[test]
+fn a_late_runner_is_no_capacity_and_is_removed() {
+    let pool = PoolFacts {
+        demand: 1,
+        ..pool()
+    };
+    let late = RunnerFacts {
+        age: HOUR,
+        ..runner(1, RunnerState::Booting)
+    };
+    let actions = decide(&pool, std::slice::from_ref(&late));
+    assert_eq!(
+        actions,
+        [
+            Action::Remove(late.name.clone(), Why::Late, Order::RegistrationFirst),
+            Action::Launch(1)
+        ]
+    );
+    // One that runs a job is not late, whatever GitHub's list says.
+    let busy = Instance::Present {
+        health: HealthState::Healthy,
+        busy: Some(true),
+    };
+    assert_eq!(
+        decide(
+            &pool,
+            &[RunnerFacts {
+                instance: busy,
+                ..late
+            }]
+        ),
+        []
+    );
+}
+
+#[test]
+fn github_moves_a_runner_on() {
+    for (state, registered, to) in [
+        (RunnerState::Booting, Registered::Online, RunnerState::Idle),
+        (RunnerState::Booting, Registered::Busy, RunnerState::Busy),
+        (RunnerState::Idle, Registered::Busy, RunnerState::Busy),
+    ] {
+        let r = RunnerFacts {
+            registered,
+            ..runner(1, state)
+        };
+        let name = r.name.clone();
+        assert_eq!(decide(&pool(), &[r]), [Action::Advance(name, to)]);
+    }
+}
+
+#[test]
+fn unknown_health_and_unseen_lists_remove_nothing() {
+    let unknown = Instance::Present {
+        health: HealthState::Unknown,
+        busy: None,
+    };
+    for state in [RunnerState::Booting, RunnerState::Idle, RunnerState::Busy] {
+        for instance in [unknown, Instance::Unseen] {
+            let r = RunnerFacts {
+                instance,
+                ..runner(1, state)
+            };
+            assert_eq!(decide(&pool(), &[r]), [], "{state:?} {instance:?}");
+        }
+    }
+}
+
+#[test]
+fn what_ended_is_removed_instance_first() {
+    let failed = Instance::Present {
+        health: HealthState::Unhealthy,
+        busy: None,
+    };
+    for state in [RunnerState::Booting, RunnerState::Idle, RunnerState::Busy] {
+        for instance in [failed, Instance::Absent] {
+            let r = RunnerFacts {
+                instance,
+                ..runner(1, state)
+            };
+            let name = r.name.clone();
+            assert_eq!(
+                decide(&pool(), &[r]),
+                [Action::Remove(name, Why::Ended, Order::InstanceFirst)]
+            );
+        }
+    }
+}
+
+#[test]
+fn excess_goes_oldest_first_and_only_when_idle_for_long() {
+    let pool = PoolFacts {
+        min_idle: 1,
+        ..pool()
+    };
+    let idle = |id, age| RunnerFacts {
+        in_state: 61 * SECOND,
+        age,
+        registered: Registered::Online,
+        ..runner(id, RunnerState::Idle)
+    };
+    let runners = [
+        idle(1, 2 * SECOND),
+        idle(2, HOUR),
+        runner(3, RunnerState::Busy),
+    ];
+    assert_eq!(
+        decide(&pool, &runners),
+        [Action::Remove(
+            runners[1].name.clone(),
+            Why::Excess,
+            Order::RegistrationFirst
+        )]
+    );
+    let fresh = RunnerFacts {
+        in_state: SECOND,
+        ..idle(2, HOUR)
+    };
+    assert_eq!(decide(&pool, &[idle(1, HOUR), fresh]).len(), 1);
+}
+
+#[test]
+fn a_runner_missing_on_github_is_lost_only_after_a_while_and_without_a_job() {
+    let missing = |gone, busy| RunnerFacts {
+        registered: Registered::Absent(gone),
+        instance: Instance::Present {
+            health: HealthState::Healthy,
+            busy,
+        },
+        ..runner(1, RunnerState::Busy)
+    };
+    assert_eq!(decide(&pool(), &[missing(SECOND, Some(false))]), []);
+    assert_eq!(decide(&pool(), &[missing(HOUR, Some(true))]), []);
+    assert_eq!(decide(&pool(), &[missing(HOUR, Some(false))]).len(), 1);
+    // It is no capacity from the first moment on.
+    let pool = PoolFacts {
+        demand: 1,
+        ..pool()
+    };
+    let idle = RunnerFacts {
+        state: RunnerState::Idle,
+        ..missing(SECOND, None)
+    };
+    assert_eq!(decide(&pool, &[idle]), [Action::Launch(1)]);
+}
+
+#[test]
+fn a_cut_off_launch_is_adopted_or_undone() {
+    let adopted = runner(1, RunnerState::Launching);
+    let name = adopted.name.clone();
+    assert_eq!(
+        decide(&pool(), &[adopted]),
+        [Action::Advance(name.clone(), RunnerState::Booting)]
+    );
+    for state in [RunnerState::Requested, RunnerState::Launching] {
+        let absent = RunnerFacts {
+            instance: Instance::Absent,
+            ..runner(1, state)
+        };
+        assert_eq!(
+            decide(&pool(), &[absent]),
+            [Action::Remove(
+                name.clone(),
+                Why::Unfinished,
+                Order::InstanceFirst
+            )]
+        );
+        let unseen = RunnerFacts {
+            instance: Instance::Unseen,
+            ..runner(1, state)
+        };
+        assert_eq!(decide(&pool(), &[unseen]), []);
+    }
+}
+
+#[test]
+fn what_is_held_is_left_alone_and_keeps_its_place() {
+    let pool = PoolFacts {
+        demand: 5,
+        max: 1,
+        ..pool()
+    };
+    let held = RunnerFacts {
+        held: true,
+        ..runner(1, RunnerState::Deleting)
+    };
+    assert_eq!(decide(&pool, &[held]), []);
+}

@@ -1,0 +1,152 @@
+//! Where a job's time went, and who is to blame.
+
+use jiff::Timestamp;
+use runner_manager_store::{JobRow, JobStatus, RunnerState, Step};
+use serde::Serialize;
+
+/// One stretch of a job's life.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Stage {
+    stage: &'static str,
+    /// Who took the time.
+    blame: &'static str,
+    milliseconds: i64,
+    /// Whether it goes on.
+    open: bool,
+}
+
+/// Cuts the life of a job into stages. The steps are those of its runner, none before it has one.
+pub(crate) fn explain(job: &JobRow, steps: &[Step], now: Timestamp) -> Vec<Stage> {
+    let reached = |states: &[RunnerState]| {
+        let first = steps.iter().find(|step| states.contains(&step.state));
+        first.map(|step| step.at)
+    };
+    let waits = if job.pool.is_none() {
+        "configuration: no pool takes these labels in this repository"
+    } else {
+        "capacity: no place was free, or GitHub had not told yet"
+    };
+    use RunnerState::{Booting, Busy, Idle, Launching, Requested};
+    let marks = [
+        ("waited for a runner", waits, reached(&[Requested])),
+        (
+            "registered the runner",
+            "GitHub and the manager",
+            reached(&[Launching]),
+        ),
+        ("made the instance", "the backend", reached(&[Booting])),
+        (
+            "booted and came online",
+            "the instance",
+            reached(&[Idle, Busy]),
+        ),
+        (
+            "waited for GitHub to hand over the job",
+            "GitHub",
+            job.started_at,
+        ),
+        ("ran", "the job", job.completed_at),
+    ];
+    // A cancelled job never ran; what its runner did later is not its time.
+    let end = job.completed_at.unwrap_or(now);
+    let mut stages = Vec::new();
+    let mut since = job.queued_at;
+    for (stage, blame, until) in marks {
+        let is_over = until.is_some() || job.status == JobStatus::Completed;
+        // What was there before the job cost it nothing; clocks that differ do not count back.
+        let until = until.unwrap_or(end).clamp(since, end.max(since));
+        let milliseconds = until.duration_since(since).as_millis();
+        stages.push(Stage {
+            stage,
+            blame,
+            milliseconds: i64::try_from(milliseconds).unwrap_or(i64::MAX),
+            open: !is_over,
+        });
+        since = until;
+        if !is_over || until == end {
+            break;
+        }
+    }
+    stages
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(milliseconds: i64) -> Timestamp {
+        Timestamp::from_millisecond(1_000_000 + milliseconds).unwrap()
+    }
+
+    fn job(pool: Option<&str>, started: Option<i64>, completed: Option<i64>) -> JobRow {
+        JobRow {
+            id: 1,
+            name: "build".into(),
+            repository: "octo/hello".into(),
+            labels: vec!["linux".into()],
+            pool: pool.map(Into::into),
+            status: match (started, completed) {
+                (_, Some(_)) => JobStatus::Completed,
+                (Some(_), None) => JobStatus::InProgress,
+                (None, None) => JobStatus::Queued,
+            },
+            conclusion: None,
+            runner: None,
+            queued_at: at(0),
+            started_at: started.map(at),
+            completed_at: completed.map(at),
+        }
+    }
+
+    fn steps(all: &[(RunnerState, i64)]) -> Vec<Step> {
+        let step = |(state, time): &(RunnerState, i64)| Step {
+            state: *state,
+            at: at(*time),
+            note: None,
+        };
+        all.iter().map(step).collect()
+    }
+
+    fn times(stages: &[Stage]) -> Vec<i64> {
+        stages.iter().map(|stage| stage.milliseconds).collect()
+    }
+
+    #[test]
+    fn the_stages_add_up_to_the_whole() {
+        use RunnerState::{Booting, Busy, Idle, Launching, Requested};
+        let all = [
+            (Requested, 100),
+            (Launching, 110),
+            (Booting, 300),
+            (Idle, 900),
+            (Busy, 1200),
+        ];
+        let told = explain(
+            &job(Some("p"), Some(1000), Some(5000)),
+            &steps(&all),
+            at(9000),
+        );
+        assert_eq!(times(&told), [100, 10, 190, 600, 100, 4000]);
+        assert!(told.iter().all(|stage| !stage.open));
+        // An idle runner was there before the job.
+        let early = [
+            (Requested, -900),
+            (Launching, -800),
+            (Booting, -500),
+            (Idle, -100),
+        ];
+        let told = explain(&job(Some("p"), Some(50), None), &steps(&early), at(60));
+        assert_eq!(times(&told), [0, 0, 0, 0, 50, 10]);
+        assert!(told[5].open);
+    }
+
+    #[test]
+    fn a_job_that_waits_says_for_whom() {
+        let told = explain(&job(None, None, None), &[], at(700));
+        assert_eq!(times(&told), [700]);
+        assert!(told[0].open && told[0].blame.starts_with("configuration"));
+        let cancelled = explain(&job(Some("p"), None, Some(300)), &[], at(700));
+        assert_eq!(times(&cancelled), [300]);
+        assert!(!cancelled[0].open);
+    }
+}
