@@ -1,0 +1,194 @@
+//! What a case works with.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use runner_manager_core::{
+    CloudRunnerInstance, CloudRunnerState, Connected, Error, HealthState, InstanceId, NamePrefix,
+    RemoveToken, RunnerMetrics, RunnerName, Secret, Timings,
+};
+
+use crate::{Failure, Harness};
+
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// The surroundings of one case: the harness, and a prefix of its own.
+#[derive(Clone)]
+pub struct Bench {
+    pub(crate) harness: Arc<dyn Harness>,
+    pub(crate) prefix: NamePrefix,
+}
+
+/// What a stream of removals gave.
+#[derive(Debug, Default)]
+pub(crate) struct Removed {
+    pub(crate) metrics: Vec<RunnerMetrics>,
+    pub(crate) errors: Vec<Error>,
+}
+
+impl Bench {
+    /// A bench with a random prefix.
+    ///
+    /// # Panics
+    /// Never: the prefix is made of letters and digits.
+    #[must_use]
+    pub fn new(harness: Arc<dyn Harness>) -> Self {
+        let random = InstanceId::random();
+        let prefix = format!("c{}", &random.as_str()[..7]);
+        #[expect(clippy::expect_used, reason = "letters and digits only")]
+        let prefix = NamePrefix::new(prefix).expect("a valid prefix");
+        Self { harness, prefix }
+    }
+
+    /// Timings without a grace period.
+    pub(crate) fn timings() -> Timings {
+        Timings {
+            grace: Duration::ZERO,
+            ..Timings::default()
+        }
+    }
+
+    /// A manager without a grace period.
+    pub(crate) async fn manager(&self) -> Result<Connected, Failure> {
+        self.manager_with(&Self::timings()).await
+    }
+
+    pub(crate) async fn manager_with(&self, timings: &Timings) -> Result<Connected, Failure> {
+        Ok(self.harness.manager(&self.prefix, timings).await?)
+    }
+
+    /// A manager of another prefix that begins with this one's.
+    pub(crate) async fn neighbour(&self) -> Result<Connected, Failure> {
+        let prefix = NamePrefix::new(format!("{}0", self.prefix))
+            .map_err(|e| Failure::new(e.to_string()))?;
+        Ok(self.harness.manager(&prefix, &Self::timings()).await?)
+    }
+
+    /// Creates a runner and waits until it listens.
+    pub(crate) async fn runner(&self, manager: &Connected) -> Result<RunnerName, Failure> {
+        let id = InstanceId::random();
+        let made = manager
+            .create_runner(self.harness.request(id.clone()))
+            .await?;
+        if made != id {
+            return Err(Failure::new(
+                "the answer names another id than was asked for",
+            ));
+        }
+        self.listening(manager, &id).await?;
+        Ok(manager.name_prefix().runner_name(&id))
+    }
+
+    /// Waits until a runner is active, healthy and without a job.
+    pub(crate) async fn listening(
+        &self,
+        manager: &Connected,
+        id: &InstanceId,
+    ) -> Result<CloudRunnerInstance, Failure> {
+        self.until(manager, id, "active and healthy", |runner| {
+            runner.state == CloudRunnerState::Active
+                && runner.health == HealthState::Healthy
+                && runner.health_reason != "the runner is being installed"
+        })
+        .await
+    }
+
+    /// Waits until a runner is as wanted.
+    pub(crate) async fn until(
+        &self,
+        manager: &Connected,
+        id: &InstanceId,
+        what: &str,
+        met: impl Fn(&CloudRunnerInstance) -> bool,
+    ) -> Result<CloudRunnerInstance, Failure> {
+        let end = Instant::now() + self.harness.patience();
+        loop {
+            let found = manager.get_runner(id).await?;
+            match found {
+                Some(runner) if met(&runner) => return Ok(runner),
+                found if Instant::now() > end => {
+                    return Err(Failure::new(format!("not {what} in time: {found:?}")));
+                }
+                _ => tokio::time::sleep(PAUSE).await,
+            }
+        }
+    }
+
+    /// How many things of the prefix exist, by the harness's count.
+    pub(crate) async fn left(&self) -> usize {
+        self.harness.count(&self.prefix).await.values().sum()
+    }
+
+    /// Fails when anything of the prefix exists.
+    pub(crate) async fn nothing_left(&self) -> Result<(), Failure> {
+        let counts = self.harness.count(&self.prefix).await;
+        if counts.values().all(|count| *count == 0) {
+            return Ok(());
+        }
+        Err(Failure::new(format!("something is left: {counts:?}")))
+    }
+
+    /// Cleans up again and again, until nothing is left or the time is up.
+    pub(crate) async fn cleaned(&self, manager: &Connected) -> Result<(), Failure> {
+        let end = Instant::now() + self.harness.patience();
+        loop {
+            let removed = cleanup(manager).await;
+            match self.nothing_left().await {
+                Ok(()) => return Ok(()),
+                Err(left) if Instant::now() > end => {
+                    let errors = removed.errors;
+                    return Err(Failure::new(format!("after cleanup {left}; {errors:?}")));
+                }
+                Err(_) => tokio::time::sleep(PAUSE).await,
+            }
+        }
+    }
+}
+
+pub(crate) fn token() -> RemoveToken {
+    RemoveToken::new(Secret::new("remove-token"))
+}
+
+pub(crate) async fn cleanup(manager: &Connected) -> Removed {
+    let token = token();
+    collect(manager.cleanup(&token)).await
+}
+
+pub(crate) async fn flush(manager: &Connected, busy: bool) -> Removed {
+    let token = token();
+    collect(manager.flush_runners(&token, busy)).await
+}
+
+async fn collect(
+    mut stream: futures::stream::BoxStream<'_, runner_manager_core::Result<RunnerMetrics>>,
+) -> Removed {
+    let mut removed = Removed::default();
+    while let Some(item) = stream.next().await {
+        match item {
+            Ok(metrics) => removed.metrics.push(metrics),
+            Err(error) => removed.errors.push(error),
+        }
+    }
+    removed
+}
+
+/// Polls a future so many times, each when it asks for it, and drops it. Answers whether it was
+/// done before.
+pub(crate) async fn poll_times<F: Future>(future: F, times: usize) -> Option<F::Output> {
+    let mut future = std::pin::pin!(future);
+    let mut polls = 0;
+    std::future::poll_fn(|context| {
+        if polls == times {
+            return std::task::Poll::Ready(None);
+        }
+        polls += 1;
+        match future.as_mut().poll(context) {
+            std::task::Poll::Ready(done) => std::task::Poll::Ready(Some(done)),
+            // The last poll is dropped at once, the others wait for their wake-up.
+            std::task::Poll::Pending if polls == times => std::task::Poll::Ready(None),
+            std::task::Poll::Pending => std::task::Poll::Pending,
+        }
+    })
+    .await
+}

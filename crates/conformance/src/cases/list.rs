@@ -1,0 +1,118 @@
+//! Getting and listing runners.
+
+use runner_manager_core::{CloudRunnerState, InstanceId};
+
+use crate::bench::token;
+use crate::case::{check, need};
+use crate::{Bench, Fault, Outcome, Verdict};
+
+pub(super) async fn nothing_is_an_empty_list(b: Bench) -> Verdict {
+    let manager = b.manager().await?;
+    let listed = manager.get_runners(None).await?;
+    check!(listed.is_empty(), "{listed:?}");
+    Ok(Outcome::Verified)
+}
+
+pub(super) async fn an_unknown_id_is_none(b: Bench) -> Verdict {
+    let manager = b.manager().await?;
+    let found = manager.get_runner(&InstanceId::random()).await?;
+    check!(found.is_none(), "{found:?}");
+    Ok(Outcome::Verified)
+}
+
+pub(super) async fn all_are_listed_oldest_first(b: Bench) -> Verdict {
+    let manager = b.manager().await?;
+    let mut made = Vec::new();
+    for _ in 0..12 {
+        let id = InstanceId::random();
+        made.push(manager.create_runner(b.harness.request(id)).await?);
+    }
+    let listed = manager.get_runners(None).await?;
+    let times = listed
+        .windows(2)
+        .all(|two| two[0].created_at <= two[1].created_at);
+    check!(times, "not oldest first: {listed:?}");
+    let mut ids: Vec<_> = listed.into_iter().map(|r| r.instance_id).collect();
+    ids.sort();
+    made.sort();
+    check!(ids == made, "{} made, {} listed", made.len(), ids.len());
+    Ok(Outcome::Verified)
+}
+
+pub(super) async fn states_filter(b: Bench) -> Verdict {
+    let manager = b.manager().await?;
+    let (well, ill) = (b.runner(&manager).await?, b.runner(&manager).await?);
+    need!(b.harness.stop(&ill).await);
+    b.until(&manager, ill.instance_id(), "stopped", |r| {
+        r.state != CloudRunnerState::Active
+    })
+    .await?;
+    let active = manager
+        .get_runners(Some(&[CloudRunnerState::Active]))
+        .await?;
+    let names: Vec<_> = active.into_iter().map(|r| r.name).collect();
+    check!(names == [well], "active are {names:?}");
+    let none = manager.get_runners(Some(&[])).await?;
+    check!(none.is_empty(), "no state at all gives {none:?}");
+    let all = manager.get_runners(None).await?;
+    check!(all.len() == 2, "of all states are {all:?}");
+    Ok(Outcome::Verified)
+}
+
+pub(super) async fn list_calls_do_not_grow_with_runners(b: Bench) -> Verdict {
+    let manager = b.manager().await?;
+    let Some(_) = b.harness.list_calls(&b.prefix) else {
+        return Ok(Outcome::Waived("list calls cannot be counted"));
+    };
+    let mut costs = Vec::new();
+    for runners in [1, 8] {
+        while manager.get_runners(None).await?.len() < runners {
+            b.runner(&manager).await?;
+        }
+        let before = b.harness.list_calls(&b.prefix);
+        manager.get_runners(None).await?;
+        let after = b.harness.list_calls(&b.prefix);
+        costs.push(after.zip(before).map(|(after, before)| after - before));
+    }
+    check!(
+        costs[0] == costs[1],
+        "one runner costs {:?}, eight {:?}",
+        costs[0],
+        costs[1]
+    );
+    Ok(Outcome::Verified)
+}
+
+pub(super) async fn a_longer_prefix_is_invisible(b: Bench) -> Verdict {
+    let (manager, neighbour) = (b.manager().await?, b.neighbour().await?);
+    let theirs = b.runner(&neighbour).await?;
+    let listed = manager.get_runners(None).await?;
+    let found = manager.get_runner(theirs.instance_id()).await?;
+    neighbour
+        .delete_runner(theirs.instance_id(), &token())
+        .await?;
+    check!(listed.is_empty(), "{} shows {listed:?}", b.prefix);
+    check!(found.is_none(), "{} finds {found:?}", b.prefix);
+    Ok(Outcome::Verified)
+}
+
+pub(super) async fn what_lacks_the_mark_is_invisible(b: Bench) -> Verdict {
+    let manager = b.manager().await?;
+    let name = b.prefix.runner_name(&InstanceId::random());
+    need!(b.harness.make_stranger(&name).await);
+    let listed = manager.get_runners(None).await?;
+    let found = manager.get_runner(name.instance_id()).await?;
+    b.harness.take_stranger(&name).await;
+    check!(listed.is_empty() && found.is_none(), "{listed:?} {found:?}");
+    Ok(Outcome::Verified)
+}
+
+pub(super) async fn a_failing_list_is_an_error_and_no_empty_list(b: Bench) -> Verdict {
+    let manager = b.manager().await?;
+    b.runner(&manager).await?;
+    need!(b.harness.fail(&b.prefix, Fault::List).await);
+    let listed = manager.get_runners(None).await;
+    b.harness.mend(&b.prefix).await;
+    check!(listed.is_err(), "{listed:?}");
+    Ok(Outcome::Verified)
+}

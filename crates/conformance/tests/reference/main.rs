@@ -1,0 +1,54 @@
+//! The suite against a reference in memory: it passes, and with a bug planted it does not.
+
+#![expect(clippy::unwrap_used, reason = "a test")]
+
+mod cloud;
+mod harness;
+mod mutant;
+
+use std::sync::Arc;
+
+use harness::MemoryHarness;
+use mutant::Mutation;
+use runner_manager_conformance::{Outcome, cases, run_case};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_reference_keeps_the_contract() {
+    let harness = Arc::new(MemoryHarness::new(None));
+    for case in cases() {
+        let outcome = run_case(harness.clone(), case).await;
+        match outcome {
+            Ok(Outcome::Verified) => {}
+            other => panic!("{}: {}", case.name, describe(other)),
+        }
+    }
+}
+
+fn describe(verdict: runner_manager_conformance::Verdict) -> String {
+    match verdict {
+        Ok(outcome) => format!("{outcome:?}"),
+        Err(failure) => failure.to_string(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_mutation_is_killed() {
+    let mut killed = 0;
+    for &mutation in Mutation::ALL {
+        let harness = Arc::new(MemoryHarness::new(Some(mutation)));
+        let mut killer = None;
+        for case in cases() {
+            if !mutation.killers().contains(&case.name) {
+                continue;
+            }
+            if run_case(harness.clone(), case).await.is_err() {
+                killer = Some(case.name);
+                break;
+            }
+        }
+        let killer = killer.unwrap_or_else(|| panic!("{mutation:?} survived its cases"));
+        println!("{mutation:?} is killed by {killer}");
+        killed += 1;
+    }
+    println!("mutations: {killed} of {} killed", Mutation::ALL.len());
+}
