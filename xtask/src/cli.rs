@@ -2,7 +2,7 @@
 
 use crate::failure::Result;
 use crate::step::{self, Step};
-use crate::{bench, checks, facts, plan, workspace};
+use crate::{bench, checks, conformance, facts, plan, workspace};
 use clap::{Parser, Subcommand};
 use std::num::NonZeroU32;
 
@@ -29,6 +29,15 @@ enum Command {
     },
     /// What continuous integration runs: all checks, then facts about the machine
     Ci,
+    /// Run the conformance suite against the real peers of backends, and write their pages
+    Conformance {
+        /// The schemes, or `all`
+        #[arg(required_unless_present = "mutations")]
+        schemes: Vec<String>,
+        /// Plant bugs in the reference backend, and see that the suite finds each
+        #[arg(long)]
+        mutations: bool,
+    },
     /// Write the generated files that are committed
     Generate,
     /// Run the demo several times and print the medians of its latencies
@@ -59,6 +68,12 @@ pub(crate) fn run(cli: &Cli) -> Result<()> {
             let report = plan::run(&root, &step::select(&[]));
             println!("\n{}\n{}", facts::table(), report.table());
             report.verdict()
+        }
+        Command::Conformance { schemes, mutations } => {
+            if *mutations {
+                conformance::mutations(&root)?;
+            }
+            conformance::run(&root, schemes)
         }
         Command::Generate => checks::schema::generate(&root),
         Command::Bench { runs, jobs } => bench::run(&root, *runs, *jobs),

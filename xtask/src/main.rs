@@ -3,6 +3,7 @@
 mod bench;
 mod checks;
 mod cli;
+mod conformance;
 mod facts;
 mod failure;
 mod links;

@@ -72,6 +72,8 @@ pub(crate) fn check(folder: &Path, key: &'static str) -> Result<()> {
 
 /// Fills the runner folder of one runner, for this user.
 pub(crate) fn fill(shared: &Path, target: &Path, owner: Option<u32>) -> Result<()> {
+    // It was whole at the start; a runner of half a folder would end at once, again and again.
+    check(shared, "runner_dir")?;
     make_dir(target, 0o700, owner)?;
     for entry in entries(shared)? {
         let name = entry.file_name();

@@ -193,9 +193,10 @@ pub(super) async fn a_credential_that_cannot_be_used_is_refused(b: Bench) -> Ver
     if refused(capability.jit_config) {
         request.credential = RunnerCredential::JitConfig(Secret::new("c2VjcmV0"));
     } else if refused(capability.registration_token) {
-        let RunnerCredential::RegistrationToken { .. } = &request.credential else {
-            return Ok(Outcome::Waived("the harness has no URL to register at"));
-        };
+        let url = "https://github.com/octo".parse();
+        let url = url.map_err(|_| Failure::new("the URL of the case is none"))?;
+        let token = Secret::new("A-REGISTRATION-TOKEN");
+        request.credential = RunnerCredential::RegistrationToken { url, token };
     } else {
         return Ok(Outcome::Verified);
     }
