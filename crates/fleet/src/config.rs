@@ -87,6 +87,8 @@ pub struct PoolConfig {
     pub support: SupportServiceConfig,
     /// How its runners register.
     pub registration: Registration,
+    /// Of pools that fit a job equally well, the one with the higher priority takes it.
+    pub priority: i32,
     /// How many idle runners wait for jobs to come.
     pub min_idle: usize,
     /// The most runners at any time, in whatever state.

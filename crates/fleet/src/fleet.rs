@@ -11,7 +11,7 @@ use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::operation::{Shared, Tokens};
-use crate::pool::{Command, Pool, Removed, Which, Wiring};
+use crate::pool::{Command, Pool, Removed, Rooms, Which, Wiring};
 use crate::route::Route;
 use crate::scope::{ScopeView, ScopeWatcher};
 use crate::{FleetConfig, PoolConfig, PoolSnapshot};
@@ -38,6 +38,7 @@ pub struct Fleet {
     config: FleetConfig,
     shared: Arc<Shared>,
     routes: watch::Sender<Arc<Vec<Route>>>,
+    rooms: Arc<Rooms>,
     running: Mutex<Running>,
     /// Forgets what is old.
     history: JoinHandle<()>,
@@ -102,6 +103,7 @@ impl Fleet {
                 tokens: Tokens::default(),
             }),
             routes: watch::Sender::new(Arc::default()),
+            rooms: Arc::new(Rooms::new(HashMap::new())),
             running: Mutex::default(),
         };
         fleet.reload(pools).await?;
@@ -175,6 +177,7 @@ impl Fleet {
             shared: self.shared.clone(),
             view: scope.views.clone(),
             routes: self.routes.subscribe(),
+            rooms: self.rooms.clone(),
             commands: orders,
             snapshot: publish,
         };
@@ -371,5 +374,6 @@ fn route_to(pool: &PoolConfig) -> Route {
         scope: pool.github_path.api_path(),
         repositories: pool.watched_repositories().into_iter().map(lower).collect(),
         labels: pool.runner_config().labels,
+        priority: pool.priority,
     }
 }

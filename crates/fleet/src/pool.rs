@@ -16,7 +16,7 @@ use tokio::task::{Id, JoinSet};
 use crate::decide::{Action, Order, Why, decide};
 use crate::operation::{Context, Done, Shared};
 use crate::orphans::OrphanRegistrations;
-use crate::route::{Route, route};
+use crate::route::{Route, share};
 use crate::scope::ScopeView;
 use crate::{FleetConfig, PoolConfig, PoolSnapshot};
 
@@ -120,6 +120,9 @@ struct Instances {
     by_name: HashMap<RunnerName, CloudRunnerInstance>,
 }
 
+/// How many waiting jobs each pool has room for.
+pub(crate) type Rooms = watch::Sender<HashMap<String, usize>>;
+
 /// The state of the task.
 pub(crate) struct Pool {
     context: Context,
@@ -128,6 +131,9 @@ pub(crate) struct Pool {
     runners: HashMap<RunnerName, Runner>,
     view: watch::Receiver<Arc<ScopeView>>,
     routes: watch::Receiver<Arc<Vec<Route>>>,
+    rooms: Arc<Rooms>,
+    /// Tells when another pool fills up or empties.
+    others: watch::Receiver<HashMap<String, usize>>,
     instances: Option<Instances>,
     commands: mpsc::Receiver<Command>,
     operations: JoinSet<Done>,
@@ -159,6 +165,7 @@ pub(crate) struct Wiring {
     pub(crate) shared: Arc<Shared>,
     pub(crate) view: watch::Receiver<Arc<ScopeView>>,
     pub(crate) routes: watch::Receiver<Arc<Vec<Route>>>,
+    pub(crate) rooms: Arc<Rooms>,
     pub(crate) commands: mpsc::Receiver<Command>,
     pub(crate) snapshot: watch::Sender<PoolSnapshot>,
 }
@@ -192,6 +199,8 @@ impl Pool {
             duty: Duty::Active,
             view: wiring.view,
             routes: wiring.routes,
+            others: wiring.rooms.subscribe(),
+            rooms: wiring.rooms,
             instances: None,
             commands: wiring.commands,
             operations: JoinSet::new(),
@@ -236,6 +245,7 @@ impl Pool {
                     Some(command) => self.obey(command),
                     None => return,
                 },
+                Ok(()) = self.others.changed() => {}
                 () = tokio::time::sleep_until(wake) => self.on_timer(),
             }
         }
@@ -309,6 +319,7 @@ impl Pool {
             return;
         }
         self.obey_orders();
+        self.tell_room();
         let facts = self.runner_facts();
         for action in decide(&self.pool_facts(), &facts) {
             match action {
@@ -426,11 +437,27 @@ impl Pool {
         let view = self.view.borrow();
         let routes = self.routes.borrow();
         let scope = self.context.pool.github_path.api_path();
-        let is_mine = |job: &&runner_manager_github::RemoteJob| {
-            let repository = format!("{}/{}", job.owner, job.repo);
-            route(&routes, &scope, &repository, &job.labels) == Some(&self.context.pool.name)
+        let shares = share(&routes, &scope, &view.queued, &self.rooms.borrow());
+        let mine = shares.get(self.context.pool.name.as_str());
+        mine.copied().unwrap_or(0)
+    }
+
+    /// Tells the other pools how many waiting jobs this one has room for.
+    fn tell_room(&self) {
+        let pool = &self.context.pool;
+        let ready = |r: &&Runner| r.state < RunnerState::Busy;
+        let ready = self.runners.values().filter(ready).count();
+        let taken = self.runners.len() - ready;
+        let room = match self.duty {
+            Duty::Retiring => 0,
+            // Launches fail: only what is there already can take a job.
+            Duty::Active if self.launch_failures > 0 => ready,
+            Duty::Active => pool.max.saturating_sub(taken),
         };
-        view.queued.iter().filter(is_mine).count()
+        self.rooms.send_if_modified(|rooms| {
+            let before = rooms.insert(pool.name.clone(), room);
+            before != Some(room)
+        });
     }
 
     fn publish(&self) {

@@ -1,6 +1,9 @@
 //! Which pool a job is for: a pure function over labels.
 
+use std::collections::HashMap;
+
 use runner_manager_core::{Label, Labels};
+use runner_manager_github::RemoteJob;
 
 use crate::Architecture;
 
@@ -33,6 +36,8 @@ pub(crate) struct Route {
     /// `owner/repo` in lower case. Of an organization or enterprise, none stands for all.
     pub(crate) repositories: Vec<String>,
     pub(crate) labels: Labels,
+    /// Of pools that fit equally well, the higher takes the job.
+    pub(crate) priority: i32,
 }
 
 impl Route {
@@ -50,25 +55,67 @@ impl Route {
     }
 }
 
-/// The pool for a job: of those that may take it, the one with the fewest labels that the job
-/// did not ask for; of equals, the first in the configuration. GitHub gives a job to a runner
-/// that offers all labels of the job, whatever their letter case.
+/// The pools that may take a job, the one that should first: the fewest labels that the job did
+/// not ask for, then the highest priority, then the order of the configuration. GitHub gives a
+/// job to a runner that offers all labels of the job, whatever their letter case.
+fn candidates<'a>(
+    routes: &'a [Route],
+    scope: &str,
+    repository: &str,
+    labels: &[String],
+) -> Vec<&'a Route> {
+    let offers = |r: &&Route| {
+        let all = |wanted: &String| r.labels.iter().any(|offered| offered.matches(wanted));
+        labels.iter().all(all)
+    };
+    let mine = routes.iter().filter(|r| r.scope == scope);
+    let mut found: Vec<&Route> = mine
+        .filter(offers)
+        .filter(|r| r.covers(repository))
+        .collect();
+    found.sort_by_key(|r| (r.labels.iter().count(), std::cmp::Reverse(r.priority)));
+    found
+}
+
+/// The pool that should take a job.
 pub(crate) fn route<'a>(
     routes: &'a [Route],
     scope: &str,
     repository: &str,
     labels: &[String],
 ) -> Option<&'a str> {
-    routes
-        .iter()
-        .filter(|r| r.scope == scope && r.covers(repository))
-        .filter(|r| {
-            labels
-                .iter()
-                .all(|wanted| r.labels.iter().any(|offered| offered.matches(wanted)))
-        })
-        .min_by_key(|r| r.labels.iter().count())
-        .map(|r| r.pool.as_str())
+    let found = candidates(routes, scope, repository, labels);
+    found.first().map(|r| r.pool.as_str())
+}
+
+/// How many of the waiting jobs, oldest first, are for which pool. A pool without room leaves
+/// its jobs to the next that may take them; jobs that nobody has room for stay with the first.
+/// A pool that is not in `room` has not said yet, and counts as empty.
+pub(crate) fn share<'a>(
+    routes: &'a [Route],
+    scope: &str,
+    jobs: &[RemoteJob],
+    room: &HashMap<String, usize>,
+) -> HashMap<&'a str, usize> {
+    let mut shares: HashMap<&str, usize> = HashMap::new();
+    // Jobs are many, and their kinds are few.
+    let mut kinds: HashMap<(&str, &str, &[String]), Vec<&Route>> = HashMap::new();
+    for job in jobs {
+        let kind = (job.owner.as_str(), job.repo.as_str(), job.labels.as_slice());
+        let found = kinds.entry(kind).or_insert_with(|| {
+            let repository = format!("{}/{}", job.owner, job.repo);
+            candidates(routes, scope, &repository, &job.labels)
+        });
+        let has_room = |pool: &str| {
+            let taken = shares.get(pool).copied().unwrap_or(0);
+            room.get(pool).is_none_or(|room| taken < *room)
+        };
+        let free = found.iter().find(|r| has_room(&r.pool));
+        if let Some(pool) = free.or(found.first()) {
+            *shares.entry(pool.pool.as_str()).or_default() += 1;
+        }
+    }
+    shares
 }
 
 #[cfg(test)]
@@ -85,7 +132,53 @@ mod tests {
             scope: "/orgs/o".into(),
             repositories: vec!["o/r".into()],
             labels: offered_labels(&labels(own), Architecture::X64),
+            priority: 0,
         }
+    }
+
+    fn jobs(count: u64, labels: &[&str]) -> Vec<RemoteJob> {
+        let job = |id| RemoteJob {
+            id,
+            run_id: id,
+            name: "build".into(),
+            owner: "o".into(),
+            repo: "r".into(),
+            labels: labels.iter().map(ToString::to_string).collect(),
+            status: "queued".into(),
+            conclusion: None,
+            runner_name: None,
+            created_at: jiff::Timestamp::UNIX_EPOCH,
+            started_at: None,
+            completed_at: None,
+        };
+        (0..count).map(job).collect()
+    }
+
+    #[test]
+    fn jobs_spill_to_the_next_pool_when_the_first_is_full() {
+        let preferred = Route {
+            priority: 5,
+            ..pool("preferred", &["small"])
+        };
+        let routes = [
+            pool("plain", &["small"]),
+            preferred,
+            pool("big", &["small", "big"]),
+        ];
+        let waiting = jobs(10, &["small"]);
+        let rooms = |all: &[(&str, usize)]| -> HashMap<String, usize> {
+            all.iter()
+                .map(|(pool, room)| ((*pool).to_owned(), *room))
+                .collect()
+        };
+        let shares = |room| share(&routes, "/orgs/o", &waiting, &room);
+        let all = HashMap::from([("preferred", 10)]);
+        assert_eq!(shares(rooms(&[])), all, "nobody has said how full it is");
+        let spilled = shares(rooms(&[("preferred", 3), ("plain", 0), ("big", 4)]));
+        // Three have no place at all, and wait for the first.
+        assert_eq!(spilled, HashMap::from([("preferred", 6), ("big", 4)]));
+        let other = jobs(2, &["gpu"]);
+        assert!(share(&routes, "/orgs/o", &other, &rooms(&[])).is_empty());
     }
 
     fn to<'a>(routes: &'a [Route], wanted: &[&str]) -> Option<&'a str> {

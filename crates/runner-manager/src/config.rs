@@ -84,6 +84,8 @@ pub(crate) struct Pool {
     #[serde(default)]
     registration: Registration,
     #[serde(default)]
+    priority: i32,
+    #[serde(default)]
     min_idle: usize,
     max: usize,
     #[serde(default = "ten_minutes")]
@@ -323,6 +325,7 @@ impl Pool {
             architecture: self.architecture,
             support: SupportServiceConfig::default(),
             registration: self.registration,
+            priority: self.priority,
             min_idle: self.min_idle,
             max: self.max,
             boot_deadline: Duration::from_secs(self.boot_deadline_seconds),

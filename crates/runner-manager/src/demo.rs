@@ -165,6 +165,7 @@ async fn pool(work_dir: &Path, runner_dir: &Path) -> Result<PoolConfig> {
         architecture: Architecture::X64,
         support: SupportServiceConfig::default(),
         registration: Registration::Jit,
+        priority: 0,
         min_idle: 0,
         max: MAX,
         boot_deadline: Duration::from_secs(60),

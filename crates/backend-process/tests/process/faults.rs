@@ -1,6 +1,7 @@
 //! Crashes, dropped futures, wrong input.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use runner_manager_core::{Cloud, CloudRunnerState, ErrorKind, InstanceId, NamePrefix};
@@ -265,23 +266,25 @@ async fn no_room_and_no_permission_are_told_apart() {
     assert_eq!(error.kind(), ErrorKind::NoCapacity, "{error}");
     bed.assert_nothing_left();
     let mut section = bed.section();
-    let closed = if is_root() {
-        "/root/runner-manager-test"
+    // Root's not in a folder for temporary files: of those each runner has its own.
+    let base = if is_root() {
+        tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))
     } else {
-        "/usr/runner-manager-test"
+        tempfile::tempdir()
     };
-    let open = fs::metadata("/root")
-        .is_ok_and(|meta| std::os::unix::fs::MetadataExt::mode(&meta) & 0o001 != 0);
-    if !(is_root() && open) {
-        section["work_dir"] = json!(closed);
-        let config = serde_json::from_value(section).unwrap();
-        let error = runner_manager_backend_process::ProcessCloud::connect(config)
-            .await
-            .unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{error}");
-        assert_eq!(error.context("key"), Some("work_dir"), "{error}");
-    }
-    let _ = fs::remove_dir_all(closed);
+    let base = base.unwrap();
+    let closed = base.path().join("closed");
+    fs::create_dir(&closed).unwrap();
+    // To root: runners of other users could not pass. To others: nothing can be made there.
+    let mode = if is_root() { 0o700 } else { 0o500 };
+    fs::set_permissions(&closed, fs::Permissions::from_mode(mode)).unwrap();
+    section["work_dir"] = json!(closed.join("work"));
+    let config = serde_json::from_value(section).unwrap();
+    let error = runner_manager_backend_process::ProcessCloud::connect(config)
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{error}");
+    assert_eq!(error.context("key"), Some("work_dir"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

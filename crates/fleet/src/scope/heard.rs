@@ -1,6 +1,6 @@
 //! What webhooks told, laid over what was seen.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -71,12 +71,17 @@ impl Heard {
     pub(super) fn complete(&mut self, view: &mut ScopeView) {
         self.recent.retain(|(at, _)| at.elapsed() < MEMORY);
         let Some(began) = view.began else { return };
+        let newest: HashMap<u64, usize> = self
+            .recent
+            .iter()
+            .enumerate()
+            .map(|(index, (_, event))| (event.job.id, index))
+            .collect();
         for (index, (at, event)) in self.recent.iter().enumerate() {
-            let later = || self.recent.iter().skip(index + 1);
             let is_news = *at >= began;
             let may_lag = event.job.status == "queued"
                 && *at + LAG >= began
-                && !later().any(|(_, next)| next.job.id == event.job.id);
+                && newest.get(&event.job.id) == Some(&index);
             if is_news || may_lag {
                 apply(view, event);
             }
