@@ -121,7 +121,13 @@ async fn a_state_folder_that_cannot_be_used_is_named() {
         command = Command::new("setpriv");
         command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"]);
         // The build's folder may be closed to others: a copy in the test's own is not.
-        fs::copy(PROGRAM, place.path("program")).unwrap();
+        // Made by another process: a file that this one wrote could not be run while any of its
+        // threads starts a child.
+        let copied = Command::new("cp")
+            .arg(PROGRAM)
+            .arg(place.path("program"))
+            .status();
+        assert!(copied.unwrap().success());
         command.arg(place.path("program"));
     } else {
         fs::set_permissions(place.path("state"), fs::Permissions::from_mode(0o500)).unwrap();

@@ -1,8 +1,10 @@
 //! What an operator does with a manager at work.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
-use crate::support::Place;
+use crate::support::{Place, REPO};
+use runner_manager_github_sim::{JobSpec, JobStatus};
 use serde_json::Value;
 
 /// The names of the runners that wait for a job.
@@ -114,6 +116,36 @@ async fn a_changed_file_and_a_restart_keep_the_runners() {
 
     place.pool = "max = 0\nidle_timeout_seconds = 0".into();
     place.configure();
+    place.until("nothing is left", Place::is_empty).await;
+    assert_eq!(manager.terminate(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_spill_to_the_next_pool_when_the_first_is_full() {
+    let mut place = Place::new("max = 1\npriority = 5\nidle_timeout_seconds = 1").await;
+    place.more = place.another_pool("spill", "max = 1\nidle_timeout_seconds = 1");
+    place.configure();
+    let manager = place.start();
+    for _ in 0..2 {
+        let job = JobSpec::new(REPO, &["test"]).lasting(Duration::from_secs(60));
+        place.sim.queue_job(job).unwrap();
+    }
+    let both_run = |place: &Place| {
+        let jobs = place.sim.jobs();
+        jobs.iter().all(|job| job.status == JobStatus::InProgress)
+    };
+    place.until("both jobs run", both_run).await;
+    let runners = place.sim.runners();
+    let of = |prefix: &str| {
+        runners
+            .iter()
+            .filter(|r| r.name.starts_with(prefix))
+            .count()
+    };
+    assert_eq!((of("test-"), of("spill-")), (1, 1), "{runners:?}");
+    let flushed = place.json(&["runners", "flush", "--busy"]);
+    assert_eq!(flushed["removed"].as_array().unwrap().len(), 2);
+    // GitHub lets go of their registrations once it has noticed.
     place.until("nothing is left", Place::is_empty).await;
     assert_eq!(manager.terminate(), Some(0));
 }

@@ -68,6 +68,28 @@ impl Place {
         self.dir.path().join(name)
     }
 
+    /// The section of one more pool for the same jobs.
+    pub(crate) fn another_pool(&self, name: &str, keys: &str) -> String {
+        let (dir, backend) = (self.dir.path().display(), &self.backend);
+        let first_uid = FIRST_UID.fetch_add(100, Ordering::Relaxed);
+        format!(
+            r#"
+[[pool]]
+name = "{name}"
+backend = "process"
+github_path = "{REPO}"
+labels = ["test"]
+grace_seconds = 2
+{keys}
+[pool.process]
+work_dir = "{dir}/work"
+first_uid = {first_uid}
+uid_count = 100
+{backend}
+"#
+        )
+    }
+
     /// Writes the configuration from what the fields hold now.
     pub(crate) fn configure(&self) {
         let dir = self.dir.path().display();

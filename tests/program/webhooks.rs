@@ -97,7 +97,10 @@ async fn jobs_are_served_by_webhooks_alone() {
 }
 
 async fn refusals(url: &str) {
-    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        .pool_max_idle_per_host(0);
+    let client = client.build().unwrap();
     let send = |signature: Option<&str>, body: Vec<u8>| {
         let mut request = client
             .post(url)
@@ -115,8 +118,11 @@ async fn refusals(url: &str) {
         (Some(wrong.as_str()), b"{}".to_vec(), 401),
         (Some(wrong.as_str()), vec![b' '; 3 << 20], 413),
     ] {
-        let answer = send(signature, body).await.unwrap();
-        assert_eq!(answer.status(), status);
+        match send(signature, body).await {
+            Ok(answer) => assert_eq!(answer.status(), status),
+            // The answer comes before the body is sent, and may be lost with the connection.
+            Err(error) => assert_eq!(status, 413, "{error}"),
+        }
     }
     let missing = client.get(url).send().await.unwrap();
     assert_eq!(missing.status(), 405);

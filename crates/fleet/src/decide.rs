@@ -211,7 +211,8 @@ pub(crate) fn decide(pool: &PoolFacts, runners: &[RunnerFacts]) -> Vec<Action> {
             }
             Verdict::Remove(..) | Verdict::Taken => {}
         }
-        if state != r.state {
+        // What an operation does to it is stored by that operation.
+        if state != r.state && !r.held {
             advances.push(Action::Advance(r.name.clone(), state));
         }
     }

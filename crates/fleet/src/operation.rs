@@ -277,7 +277,14 @@ impl Context {
             self.store().record_metrics(&metrics).await?;
         }
         if order == Order::InstanceFirst && may_be_registered {
-            self.unregister(name, github_id).await?;
+            match self.unregister(name, github_id).await {
+                // GitHub has not noticed yet that the instance is gone, which takes it minutes.
+                // The place is free; the sweep takes the registration when GitHub lets it.
+                Err(error) if error.kind() == ErrorKind::Busy => {
+                    tracing::info!(pool = self.pool.name, runner = %name, "registration is left to the sweep");
+                }
+                outcome => outcome?,
+            }
         }
         self.store()
             .advance(name, RunnerState::Gone, self.now(), None)

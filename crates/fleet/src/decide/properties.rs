@@ -125,6 +125,7 @@ proptest! {
                 Action::Advance(name, to) => {
                     let runner = runners.iter().find(|r| r.name == name).unwrap();
                     prop_assert!(runner.state.may_become(to), "{runner:?} to {to}");
+                    prop_assert!(!runner.held, "an operation is under way: {runner:?}");
                     prop_assert!(seen.insert(name));
                 }
                 Action::Remove(name, ..) => prop_assert!(seen.insert(name)),
