@@ -6,6 +6,7 @@ mod delete;
 mod flush;
 mod health;
 mod list;
+mod model;
 
 use crate::Case;
 
@@ -77,4 +78,6 @@ cases! {
         two_managers_at_once_do_no_harm
         one_failure_does_not_end_it
         dropped_midway_it_can_be_repeated;
+    model:
+        random_operations_do_what_the_model_says;
 }

@@ -52,3 +52,27 @@ async fn every_mutation_is_killed() {
     }
     println!("mutations: {killed} of {} killed", Mutation::ALL.len());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_model_finds_bugs_by_itself_and_makes_them_small() {
+    let all = cases();
+    let model = all
+        .iter()
+        .find(|case| case.name.starts_with("model::"))
+        .unwrap();
+    for mutation in [Mutation::IdleStopKillsJobs, Mutation::CleanupDoesNothing] {
+        let harness = Arc::new(MemoryHarness::new(Some(mutation)));
+        let mut found = None;
+        // Three random sequences may miss a bug; a hundred do not.
+        for _ in 0..100 {
+            if let Err(failure) = run_case(harness.clone(), *model).await {
+                found = Some(failure.to_string());
+                break;
+            }
+        }
+        let found = found.unwrap_or_else(|| panic!("{mutation:?} was not found"));
+        assert!(found.contains("CONFORMANCE_SEED="), "{found}");
+        let steps = found.lines().filter(|line| line.starts_with("  ")).count();
+        assert!((2..=4).contains(&steps), "not small: {found}");
+    }
+}
