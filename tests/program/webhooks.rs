@@ -1,5 +1,6 @@
 //! The fleet follows webhooks, at once.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::TcpListener;
 
@@ -79,6 +80,22 @@ async fn jobs_are_served_by_webhooks_alone() {
         looks <= 2,
         "one look at the start, and no poll after it: {looks}"
     );
+
+    let mut calls = BTreeMap::<String, usize>::new();
+    for exchange in place.sim.exchanges() {
+        if let Some(path) = exchange.path.strip_prefix("/api/v3/") {
+            let path = path.split('?').next().unwrap_or_default();
+            let kind = path.trim_end_matches(|c: char| c.is_ascii_digit() || c == '/');
+            *calls
+                .entry(format!("{} {kind}", exchange.method))
+                .or_default() += 1;
+        }
+    }
+    let (all, runners) = (
+        calls.values().sum::<usize>(),
+        place.sim.registrations_created(),
+    );
+    println!("webhook test: {all} calls of GitHub for {runners} runners: {calls:?}");
 
     let cancelled = place
         .sim

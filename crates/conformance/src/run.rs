@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use libtest_mimic::{Arguments, Failed, Trial};
+use libtest_mimic::{Arguments, Failed, FormatSetting, Trial};
 
 use crate::bench::flush;
 use crate::report::{self, Outcomes};
@@ -64,10 +64,15 @@ pub fn main(harness: &Arc<dyn Harness>) -> ExitCode {
     let conclusion = libtest_mimic::run(&arguments, trials.collect());
     let outcomes = outcomes.lock().unwrap_or_else(PoisonError::into_inner);
     if !arguments.list {
-        for line in report::waived(&outcomes) {
-            println!("{line}");
+        let mut lines = report::waived(&outcomes);
+        lines.push(report::summary(harness.scheme(), &outcomes));
+        for line in lines {
+            match arguments.format {
+                // What machines read stays whole.
+                Some(FormatSetting::Json) => eprintln!("{line}"),
+                _ => println!("{line}"),
+            }
         }
-        println!("{}", report::summary(harness.scheme(), &outcomes));
     }
     if let Some(path) = std::env::var_os("CONFORMANCE_REPORT")
         && outcomes.len() == all.len()
