@@ -51,7 +51,7 @@ async fn a_runner_program_that_cannot_be_used_is_refused() {
         ),
         (
             format!("{good}\nmin_free_bytes = \"x\""),
-            ["min_free_bytes", "invalid type"],
+            ["min_free_bytes", "line: "],
         ),
     ] {
         place.backend = backend;

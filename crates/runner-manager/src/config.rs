@@ -27,6 +27,9 @@ pub(crate) struct Config {
     webhook: Option<Webhook>,
     #[serde(rename = "pool", default)]
     pub(crate) pools: Vec<Pool>,
+    /// The text that was read, to point at lines.
+    #[serde(skip)]
+    text: String,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -152,7 +155,8 @@ impl Config {
 
     fn parse(text: &str) -> Result<Self> {
         // The message of the TOML library shows the line and points at the key.
-        let config: Self = toml::from_str(text).map_err(|e| wrong(e.to_string().trim_end()))?;
+        let mut config: Self = toml::from_str(text).map_err(|e| wrong(e.to_string().trim_end()))?;
+        text.clone_into(&mut config.text);
         let (mut names, mut prefixes) = (HashSet::new(), HashSet::new());
         for pool in &config.pools {
             let at = |message: &str| wrong(message).with_context("pool", &pool.name);
@@ -252,12 +256,17 @@ impl Config {
     /// Connects the backend of every pool.
     pub(crate) async fn connect(&self) -> Result<Vec<PoolConfig>> {
         let mut pools = Vec::new();
-        for pool in &self.pools {
-            pools.push(
-                pool.connect()
-                    .await
-                    .map_err(|e| e.with_context("pool", &pool.name))?,
-            );
+        for (index, pool) in self.pools.iter().enumerate() {
+            let at = |error: Error| {
+                let key = error.context("key").unwrap_or_default();
+                let line = line_of(&self.text, index, &pool.backend, key);
+                let error = error.with_context("pool", &pool.name);
+                match line {
+                    Some(line) => error.with_context("line", line),
+                    None => error,
+                }
+            };
+            pools.push(pool.connect().await.map_err(at)?);
         }
         Ok(pools)
     }
@@ -336,6 +345,23 @@ impl Pool {
     }
 }
 
+/// The line of a key in a backend's section, or of the section where it has no such key.
+fn line_of(text: &str, pool: usize, scheme: &str, key: &str) -> Option<usize> {
+    let document = toml_edit::Document::parse(text).ok()?;
+    let pool = document.get("pool")?.as_array_of_tables()?.get(pool)?;
+    let mut item = pool.get(scheme)?;
+    let mut span = item.span();
+    for part in key.split('.') {
+        let Some((name, inner)) = item.as_table_like().and_then(|t| t.get_key_value(part)) else {
+            break;
+        };
+        span = name.span().or_else(|| inner.span());
+        item = inner;
+    }
+    let before = text.get(..span?.start)?;
+    Some(before.matches('\n').count() + 1)
+}
+
 /// The JSON schema of the file, with the sections of the backends that are compiled in.
 pub(crate) fn schema() -> serde_json::Value {
     let mut root = schemars::schema_for!(Config).to_value();
@@ -367,6 +393,15 @@ mod tests {
     fn the_example_of_the_documents_is_read() {
         let config = Config::parse(GOOD).unwrap();
         assert_eq!(config.pools.len(), 1);
+    }
+
+    #[test]
+    fn lines_of_a_backends_section_are_found() {
+        let text = "[[pool]]\nname = \"a\"\n[pool.process]\nx = 1\n[pool.process.limits]\ny = 2\n";
+        for (key, line) in [("x", 4), ("limits.y", 6), ("limits.z", 5), ("z", 3)] {
+            assert_eq!(line_of(text, 0, "process", key), Some(line), "{key}");
+        }
+        assert_eq!(line_of(text, 1, "process", "x"), None);
     }
 
     #[test]
