@@ -53,7 +53,9 @@ async fn neither_logs_nor_errors_nor_debug_show_a_secret() {
         error_reply(403, &format!("no, {TOKEN}"))
     })
     .await;
-    let _guard = tracing::subscriber::set_default(subscriber);
+    // For all tests of this binary: they run beside this one, and a log line that one of them
+    // meets first without a subscriber would stay off. What they log is held to the same.
+    tracing::subscriber::set_global_default(subscriber).unwrap();
     let github = fake.client();
     let request = JitRequest {
         name: "app-1".into(),
