@@ -1,6 +1,7 @@
 //! The task that owns one pool.
 
 mod facts;
+mod room;
 mod settle;
 
 use std::collections::{BTreeMap, HashMap};
@@ -16,7 +17,7 @@ use tokio::task::{Id, JoinSet};
 use crate::decide::{Action, Order, Why, decide};
 use crate::operation::{Context, Done, Shared};
 use crate::orphans::OrphanRegistrations;
-use crate::route::{Route, share};
+use crate::route::Route;
 use crate::scope::ScopeView;
 use crate::{FleetConfig, PoolConfig, PoolSnapshot};
 
@@ -430,34 +431,6 @@ impl Pool {
         self.sweeping = true;
         self.operations
             .spawn(self.context.clone().sweep(registrations, orphans));
-    }
-
-    /// How many queued jobs are for this pool.
-    fn demand(&self) -> usize {
-        let view = self.view.borrow();
-        let routes = self.routes.borrow();
-        let scope = self.context.pool.github_path.api_path();
-        let shares = share(&routes, &scope, &view.queued, &self.rooms.borrow());
-        let mine = shares.get(self.context.pool.name.as_str());
-        mine.copied().unwrap_or(0)
-    }
-
-    /// Tells the other pools how many waiting jobs this one has room for.
-    fn tell_room(&self) {
-        let pool = &self.context.pool;
-        let ready = |r: &&Runner| r.state < RunnerState::Busy;
-        let ready = self.runners.values().filter(ready).count();
-        let taken = self.runners.len() - ready;
-        let room = match self.duty {
-            Duty::Retiring => 0,
-            // Launches fail: only what is there already can take a job.
-            Duty::Active if self.launch_failures > 0 => ready,
-            Duty::Active => pool.max.saturating_sub(taken),
-        };
-        self.rooms.send_if_modified(|rooms| {
-            let before = rooms.insert(pool.name.clone(), room);
-            before != Some(room)
-        });
     }
 
     fn publish(&self) {

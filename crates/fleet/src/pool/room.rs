@@ -1,0 +1,36 @@
+//! Which of the waiting jobs are for this pool, beside the others.
+
+use runner_manager_store::RunnerState;
+
+use super::{Duty, Pool, Runner};
+use crate::route::share;
+
+impl Pool {
+    /// How many queued jobs are for this pool.
+    pub(super) fn demand(&self) -> usize {
+        let view = self.view.borrow();
+        let routes = self.routes.borrow();
+        let scope = self.context.pool.github_path.api_path();
+        let shares = share(&routes, &scope, &view.queued, &self.rooms.borrow());
+        let mine = shares.get(self.context.pool.name.as_str());
+        mine.copied().unwrap_or(0)
+    }
+
+    /// Tells the other pools how many waiting jobs this one has room for.
+    pub(super) fn tell_room(&self) {
+        let pool = &self.context.pool;
+        let ready = |r: &&Runner| r.state < RunnerState::Busy;
+        let ready = self.runners.values().filter(ready).count();
+        let taken = self.runners.len() - ready;
+        let room = match self.duty {
+            Duty::Retiring => 0,
+            // Launches fail: only what is there already can take a job.
+            Duty::Active if self.launch_failures > 0 => ready,
+            Duty::Active => pool.max.saturating_sub(taken),
+        };
+        self.rooms.send_if_modified(|rooms| {
+            let before = rooms.insert(pool.name.clone(), room);
+            before != Some(room)
+        });
+    }
+}
