@@ -52,6 +52,9 @@ pub struct FleetConfig {
     pub retention: Duration,
     /// How long a drain waits for launches and removals that are under way. Default: 30 s.
     pub drain_deadline: Duration,
+    /// The seed of the runners' names and of the spread of pauses; `None`, the default, draws
+    /// from the system. For simulations.
+    pub seed: Option<u64>,
 }
 
 impl Default for FleetConfig {
@@ -61,6 +64,7 @@ impl Default for FleetConfig {
             cleanup_interval: Duration::from_secs(60),
             retention: Duration::from_secs(30 * 24 * 3_600),
             drain_deadline: Duration::from_secs(30),
+            seed: None,
         }
     }
 }

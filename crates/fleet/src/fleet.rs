@@ -1,6 +1,6 @@
 //! All pools of one manager.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use runner_manager_store::{Live, RunnerFilter, Store};
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
+use crate::chance::Chance;
 use crate::operation::{Shared, Tokens};
 use crate::pool::{Command, Pool, Removed, Rooms, Which, Wiring};
 use crate::route::Route;
@@ -52,8 +53,8 @@ impl Drop for Fleet {
 
 #[derive(Default)]
 struct Running {
-    pools: HashMap<String, PoolHandle>,
-    scopes: HashMap<String, ScopeHandle>,
+    pools: BTreeMap<String, PoolHandle>,
+    scopes: BTreeMap<String, ScopeHandle>,
 }
 
 struct PoolHandle {
@@ -101,6 +102,7 @@ impl Fleet {
                 store,
                 clock,
                 tokens: Tokens::default(),
+                chance: Chance::new(config.seed),
             }),
             routes: watch::Sender::new(Arc::default()),
             rooms: Arc::new(Rooms::new(HashMap::new())),

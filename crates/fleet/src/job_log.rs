@@ -1,12 +1,13 @@
 //! Writes down what becomes of the jobs: queued, picked up, done.
 
 use std::collections::{HashMap, HashSet};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
 use runner_manager_core::{ErrorKind, Result, RunnerName};
 use runner_manager_github::{GitHub, RemoteJob};
 use runner_manager_store::{JobRow, JobStatus, Store};
+use tokio::time::Instant;
 
 use crate::route::{Route, route};
 use crate::scope::ScopeView;

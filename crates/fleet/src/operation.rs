@@ -3,7 +3,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Instant;
 
 use futures::StreamExt;
 use jiff::{SignedDuration, Timestamp};
@@ -14,7 +13,9 @@ use runner_manager_core::{
 use runner_manager_github::{Deleted, GitHub, JitRequest, JitRunner};
 use runner_manager_store::{RunnerState, Store};
 use tokio::sync::{Mutex, Semaphore};
+use tokio::time::Instant;
 
+use crate::chance::Chance;
 use crate::decide::{Order, Why};
 use crate::{PoolConfig, Registration};
 
@@ -24,6 +25,7 @@ pub(crate) struct Shared {
     pub(crate) store: Store,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) tokens: Tokens,
+    pub(crate) chance: Chance,
 }
 
 /// What an operation works with.

@@ -1,9 +1,10 @@
 //! Registrations and instances that no runner of the store stands behind.
 
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use runner_manager_core::{NamePrefix, RunnerName};
+use tokio::time::Instant;
 
 use crate::scope::ScopeView;
 

@@ -6,13 +6,14 @@ mod settle;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::Timestamp;
-use runner_manager_core::{CloudRunnerInstance, InstanceId, Result, RunnerName};
+use runner_manager_core::{CloudRunnerInstance, Error, Result, RunnerName};
 use runner_manager_store::{Live, NewRunner, RunnerFilter, RunnerState};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::{Id, JoinSet};
+use tokio::time::Instant;
 
 use crate::decide::{Action, Order, Why, decide};
 use crate::operation::{Context, Done, Shared};
@@ -118,7 +119,7 @@ impl Runner {
 /// The newest list of the backend.
 struct Instances {
     began: Instant,
-    by_name: HashMap<RunnerName, CloudRunnerInstance>,
+    by_name: BTreeMap<RunnerName, CloudRunnerInstance>,
 }
 
 /// How many waiting jobs each pool has room for.
@@ -129,7 +130,7 @@ pub(crate) struct Pool {
     context: Context,
     rhythm: FleetConfig,
     duty: Duty,
-    runners: HashMap<RunnerName, Runner>,
+    runners: BTreeMap<RunnerName, Runner>,
     view: watch::Receiver<Arc<ScopeView>>,
     routes: watch::Receiver<Arc<Vec<Route>>>,
     rooms: Arc<Rooms>,
@@ -233,12 +234,10 @@ impl Pool {
             if self.is_done() {
                 return;
             }
-            let wake = tokio::time::Instant::from_std(self.next_list.min(self.next_sweep));
+            let wake = self.next_list.min(self.next_sweep);
+            // In this order, so that a simulation's seed decides what happens.
             tokio::select! {
-                changed = self.view.changed() => {
-                    if changed.is_err() { return }
-                    self.take_view();
-                }
+                biased;
                 Some(joined) = self.operations.join_next_with_id(), if !self.operations.is_empty() => {
                     self.settle(joined).await;
                 }
@@ -246,10 +245,30 @@ impl Pool {
                     Some(command) => self.obey(command),
                     None => return,
                 },
+                changed = self.view.changed() => {
+                    if changed.is_err() { return }
+                    self.take_view();
+                }
                 Ok(()) = self.others.changed() => {}
-                () = tokio::time::sleep_until(wake) => self.on_timer(),
+                () = tokio::time::sleep_until(wake) => {}
             }
+            self.take_the_rest().await;
         }
+    }
+
+    /// Takes what came at the same time, so that it costs one decision, and nothing is put off
+    /// by what comes faster.
+    async fn take_the_rest(&mut self) {
+        while let Some(joined) = self.operations.try_join_next_with_id() {
+            self.settle(joined).await;
+        }
+        while let Ok(command) = self.commands.try_recv() {
+            self.obey(command);
+        }
+        if self.view.has_changed().unwrap_or(false) {
+            self.take_view();
+        }
+        self.on_timer();
     }
 
     fn is_done(&mut self) -> bool {
@@ -365,7 +384,7 @@ impl Pool {
         }
     }
 
-    fn store_failed(&mut self, name: &RunnerName, error: &runner_manager_core::Error) {
+    fn store_failed(&mut self, name: &RunnerName, error: &Error) {
         tracing::error!(pool = self.context.pool.name, runner = %name, %error, "cannot store what a runner does; nothing is begun");
         self.counters.last_error = Some(error.to_string());
         self.back_off(error);
@@ -377,7 +396,7 @@ impl Pool {
             .context
             .pool
             .prefix()
-            .runner_name(&InstanceId::random());
+            .runner_name(&self.context.shared.chance.instance_id());
         let now = self.context.shared.clock.now();
         let pool = self.context.pool.name.clone();
         let intent = NewRunner {
@@ -460,16 +479,16 @@ impl Pool {
         });
     }
 
-    fn back_off(&mut self, error: &runner_manager_core::Error) {
+    fn back_off(&mut self, error: &Error) {
         self.launch_failures += 1;
-        let pause = retry_pause(error, self.launch_failures);
+        let pause = retry_pause(&self.context.shared, error, self.launch_failures);
         self.launch_after = Instant::now() + pause;
     }
 }
 
 /// A pause that grows with every failure, with some chance in it, so that pools that failed
 /// together do not come back together.
-fn retry_pause(error: &runner_manager_core::Error, failures: u32) -> Duration {
+fn retry_pause(shared: &Shared, error: &Error, failures: u32) -> Duration {
     let pause = crate::scope::pause_after(error, failures, Duration::from_millis(500));
-    pause.mul_f64(rand::random_range(0.75..1.25))
+    shared.chance.spread(pause)
 }

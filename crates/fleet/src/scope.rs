@@ -2,14 +2,15 @@
 
 mod heard;
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use runner_manager_core::{Error, ErrorKind, GitHubPath, Result, Retry};
 use runner_manager_github::{GitHub, JobEvent, RemoteJob, RemoteRunner};
 use runner_manager_store::{JobStatus, Store};
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 
 use crate::job_log::JobLog;
 use crate::route::Route;
@@ -23,7 +24,7 @@ pub(crate) struct ScopeView {
     /// When the look began: what happened later may not be in it. `None` before the first.
     pub(crate) began: Option<Instant>,
     /// Registered runners by name.
-    pub(crate) runners: HashMap<String, RemoteRunner>,
+    pub(crate) runners: BTreeMap<String, RemoteRunner>,
     /// Jobs that wait for a runner.
     pub(crate) queued: Vec<RemoteJob>,
     /// Runners whose job ended since the look, as webhooks told.

@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use runner_manager_core::{Error, ErrorKind, GitHubPath, Result, Retry, Secret};
 use serde::Serialize;
 use tokio::sync::Mutex as AsyncMutex;
+use tokio::time::Instant;
 use url::Url;
 
 use crate::answer::until;

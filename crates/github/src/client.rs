@@ -10,6 +10,7 @@ use url::Url;
 use crate::answer::Answer;
 use crate::auth::{Bearer, Credentials};
 use crate::call::Call;
+use crate::carrier::Carrier;
 use crate::model::RateLimit;
 use crate::transport::Transport;
 use crate::{GitHubConfig, http, urls};
@@ -45,9 +46,21 @@ impl GitHub {
     /// [`ErrorKind::InvalidConfig`] when the URL, the credential's form, the CA bundle or the
     /// proxy cannot be used.
     pub fn new(config: GitHubConfig) -> Result<Self> {
+        Self::made(config, None)
+    }
+
+    /// A client whose calls all go over a carrier, to a simulated GitHub.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn over(carrier: Arc<dyn Carrier>, config: GitHubConfig) -> Result<Self> {
+        Self::made(config, Some(carrier))
+    }
+
+    fn made(config: GitHubConfig, carrier: Option<Arc<dyn Carrier>>) -> Result<Self> {
         let api = urls::api_base(&config.url)?;
         let credentials = Credentials::new(&config, &api)?;
-        let transport = Transport::new(http::build(&config)?);
+        let transport = Transport::new(http::build(&config)?, carrier);
         Ok(Self(Arc::new(Inner {
             web: config.url,
             api,

@@ -19,6 +19,7 @@ mod answer;
 mod app;
 mod auth;
 mod call;
+mod carrier;
 mod check;
 mod classify;
 mod client;
@@ -38,6 +39,7 @@ mod urls;
 mod webhook;
 mod wire;
 
+pub use carrier::{Broken, Carrier, Incoming, Outgoing};
 pub use client::GitHub;
 pub use config::{Auth, GitHubConfig};
 pub use model::{

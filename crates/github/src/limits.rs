@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use reqwest::StatusCode;
 use reqwest::header::{HeaderName, RETRY_AFTER};
 use runner_manager_core::{Error, ErrorKind, Result, Retry};
+use tokio::time::Instant;
 
 use crate::answer::{Answer, http_date, until};
 use crate::auth::Identity;

@@ -3,16 +3,17 @@
 use std::error::Error as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
 
 use reqwest::header::{ETAG, IF_NONE_MATCH, LOCATION};
 use reqwest::{Client, Method, Response, StatusCode};
 use runner_manager_core::{Effect, Error, ErrorKind, Result};
+use tokio::time::Instant;
 use url::Url;
 
 use crate::answer::Answer;
 use crate::auth::Bearer;
 use crate::call::{Caching, Call};
+use crate::carrier::{self, Carrier};
 use crate::classify::classify;
 use crate::etag::{Etags, Kept};
 use crate::limits::{Limits, limited};
@@ -28,15 +29,18 @@ const MAX_REDIRECTS: u32 = 3;
 #[derive(Debug)]
 pub(crate) struct Transport {
     client: Client,
+    /// Where there is one, all calls go over it.
+    carrier: Option<Arc<dyn Carrier>>,
     limits: Limits,
     etags: Etags,
     calls: AtomicU64,
 }
 
 impl Transport {
-    pub(crate) fn new(client: Client) -> Self {
+    pub(crate) fn new(client: Client, carrier: Option<Arc<dyn Carrier>>) -> Self {
         Self {
             client,
+            carrier,
             limits: Limits::default(),
             etags: Etags::default(),
             calls: AtomicU64::new(0),
@@ -61,7 +65,7 @@ impl Transport {
                 Ok(answer) => return Ok(answer),
                 Err(failure) => failure,
             };
-            let Some(wait) = next(failure.fault, call.safety, attempt, rand::random()) else {
+            let Some(wait) = next(failure.fault, call.safety, attempt, self.jitter()) else {
                 let error = failure.finish(call.safety, attempt);
                 let name_taken = attempt > 1 && error.kind() == ErrorKind::AlreadyExists;
                 return Err(if name_taken {
@@ -75,6 +79,13 @@ impl Transport {
             tracing::debug!(attempt, ?wait, error = %failure.error, "GitHub call is made again");
             tokio::time::sleep(wait).await;
             attempt += 1;
+        }
+    }
+
+    fn jitter(&self) -> f64 {
+        match &self.carrier {
+            Some(carrier) => carrier.jitter(),
+            None => rand::random(),
         }
     }
 
@@ -126,6 +137,11 @@ impl Transport {
         bearer: Option<&Bearer>,
         kept: Option<&Arc<Kept>>,
     ) -> Result<Answer, Failure> {
+        if let Some(carrier) = &self.carrier {
+            self.calls.fetch_add(1, Ordering::Relaxed);
+            let etag = kept.map(|kept| kept.etag.as_str());
+            return carrier::send(carrier.as_ref(), call, url, etag).await;
+        }
         let mut request = self.client.request(call.method.clone(), url.clone());
         if let Some(bearer) = bearer {
             // Marked as sensitive by the client, so that no lower layer shows it.

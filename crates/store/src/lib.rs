@@ -6,6 +6,6 @@ mod runners;
 mod state;
 
 pub use jobs::{JobRow, JobStatus};
-pub use open::Store;
+pub use open::{Gate, Moment, Store};
 pub use runners::{Live, NewRunner, RunnerFilter, RunnerRow, Step};
 pub use state::RunnerState;

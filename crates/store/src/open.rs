@@ -3,6 +3,7 @@
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -39,6 +40,20 @@ CREATE TABLE deliveries (id TEXT PRIMARY KEY, at INTEGER NOT NULL) STRICT, WITHO
 CREATE INDEX deliveries_at ON deliveries (at);
 ";
 
+/// The two sides of a piece of work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moment {
+    /// It has not begun; an error keeps it from being done.
+    Before,
+    /// It is done and durable.
+    After,
+}
+
+/// What is awaited on both sides of every piece of work of a store in memory: a simulation's way
+/// to slow it down, to make it fail, and to end the manager between any two steps.
+pub type Gate =
+    Arc<dyn Fn(Moment) -> Pin<Box<dyn Future<Output = Result<()>> + Send>> + Send + Sync>;
+
 /// The database. Clones share one connection.
 #[derive(Clone)]
 pub struct Store(Arc<Inner>);
@@ -48,6 +63,8 @@ struct Inner {
     path: PathBuf,
     /// Holds the lock of the state folder; let go by the kernel however the process ends.
     _lock: Option<File>,
+    /// Of a store in memory, whose work is done where it is asked for.
+    gate: Option<Gate>,
 }
 
 impl Store {
@@ -79,7 +96,7 @@ impl Store {
                 );
                 Err(local(&message, &path))
             })?;
-            Ok(Self(Arc::new(Inner { connection: Mutex::new(connection), path, _lock: Some(lock) })))
+            Ok(Self(Arc::new(Inner { connection: Mutex::new(connection), path, _lock: Some(lock), gate: None })))
         })
         .await
     }
@@ -112,9 +129,33 @@ impl Store {
                 connection: Mutex::new(connection),
                 path,
                 _lock: None,
+                gate: None,
             })))
         })
         .await
+    }
+
+    /// A database in memory, for simulations: it lives as long as its clones, and does its work
+    /// on the caller's thread, so that the order of things depends on nothing else.
+    ///
+    /// # Errors
+    /// When the database cannot be made.
+    pub fn in_memory(gate: Gate) -> Result<Self> {
+        let path = PathBuf::from(":memory:");
+        let open = || {
+            let mut connection = Connection::open_in_memory()?;
+            prepare(&mut connection)?;
+            Ok(connection)
+        };
+        let connection = open().map_err(|e: rusqlite::Error| {
+            local("cannot make a database in memory", &path).with_source(e)
+        })?;
+        Ok(Self(Arc::new(Inner {
+            connection: Mutex::new(connection),
+            path,
+            _lock: None,
+            gate: Some(gate),
+        })))
     }
 
     /// Runs a piece of work in one transaction, off the async threads. Dropping the future does
@@ -125,25 +166,38 @@ impl Store {
         work: impl FnOnce(&Connection) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T> {
         let inner = self.0.clone();
-        blocking(move || {
-            let mut connection = inner
-                .connection
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            let outcome = (|| {
-                let transaction = connection.transaction()?;
-                let answer = work(&transaction)?;
-                transaction.commit()?;
-                Ok(answer)
-            })();
-            outcome.map_err(|failure| match failure {
-                Failure::Told(error) => error,
-                Failure::Sqlite(e) => {
-                    local(&format!("the database cannot {what}"), &inner.path).with_source(e)
-                }
-            })
+        let Some(gate) = &self.0.gate else {
+            return blocking(move || inner.transact(what, work)).await;
+        };
+        gate(Moment::Before).await?;
+        let answer = inner.transact(what, work)?;
+        gate(Moment::After).await?;
+        Ok(answer)
+    }
+}
+
+impl Inner {
+    fn transact<T>(
+        &self,
+        what: &'static str,
+        work: impl FnOnce(&Connection) -> Result<T, Failure>,
+    ) -> Result<T> {
+        let mut connection = self
+            .connection
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let outcome = (|| {
+            let transaction = connection.transaction()?;
+            let answer = work(&transaction)?;
+            transaction.commit()?;
+            Ok(answer)
+        })();
+        outcome.map_err(|failure| match failure {
+            Failure::Told(error) => error,
+            Failure::Sqlite(e) => {
+                local(&format!("the database cannot {what}"), &self.path).with_source(e)
+            }
         })
-        .await
     }
 }
 

@@ -1,9 +1,10 @@
 //! From what is known to what the decision needs.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use runner_manager_core::RunnerName;
 use runner_manager_store::RunnerState;
+use tokio::time::Instant;
 
 use super::{Duty, Pool, Runner};
 use crate::decide::{Instance, PoolFacts, Registered, RunnerFacts};

@@ -1,10 +1,9 @@
 //! What follows when an operation has ended.
 
-use std::time::Instant;
-
 use runner_manager_core::{Error, RunnerName};
 use runner_manager_store::RunnerState;
 use tokio::task::{Id, JoinError};
+use tokio::time::Instant;
 
 use super::{Hold, Instances, Pool, Removed, retry_pause};
 use crate::operation::Done;
@@ -104,7 +103,8 @@ impl Pool {
         };
         runner.enter(RunnerState::Deleting);
         runner.failures += 1;
-        runner.hold = Hold::Until(Instant::now() + retry_pause(error, runner.failures));
+        let pause = retry_pause(&self.context.shared, error, runner.failures);
+        runner.hold = Hold::Until(Instant::now() + pause);
         for waiting in runner.waiting.drain(..) {
             // Who asked may have gone.
             let _ = waiting.send(Removed::Failed(error.to_string()));

@@ -2,10 +2,11 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use runner_manager_github::{JobEvent, RemoteRunner};
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 
 use super::ScopeView;
 
@@ -37,7 +38,9 @@ impl Heard {
     ) -> T {
         tokio::pin!(work);
         loop {
+            // The work first, so that a stream of events cannot hold it up.
             tokio::select! {
+                biased;
                 done = &mut work => return done,
                 Some(event) = self.events.recv() => self.show(views, event),
             }
