@@ -8,6 +8,8 @@ use runner_manager_core::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::DemandSource;
+
 /// How a runner registers with GitHub.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -91,6 +93,8 @@ pub struct PoolConfig {
     pub support: SupportServiceConfig,
     /// How its runners register.
     pub registration: Registration,
+    /// What tells how many runners it shall hold.
+    pub source: DemandSource,
     /// Of pools that fit a job equally well, the one with the higher priority takes it.
     pub priority: i32,
     /// How many idle runners wait for jobs to come.

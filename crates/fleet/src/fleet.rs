@@ -11,10 +11,12 @@ use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::chance::Chance;
+use crate::demand::Feed;
 use crate::operation::{Shared, Tokens};
 use crate::pool::{Command, Pool, Removed, Rooms, Which, Wiring};
 use crate::route::Route;
 use crate::scope::{ScopeView, ScopeWatcher};
+use crate::source::{self, SourceHandle};
 use crate::{FleetConfig, PoolConfig, PoolSnapshot};
 
 /// How many commands may wait for one pool.
@@ -58,6 +60,9 @@ struct Running {
 }
 
 struct PoolHandle {
+    /// Its own source of demand, if it has one, and where that tells.
+    source: Option<SourceHandle>,
+    feed: Arc<watch::Sender<Feed>>,
     commands: mpsc::Sender<Command>,
     snapshot: watch::Receiver<PoolSnapshot>,
     task: JoinHandle<()>,
@@ -78,6 +83,20 @@ impl Drop for PoolHandle {
 impl Drop for ScopeHandle {
     fn drop(&mut self) {
         self.task.abort();
+    }
+}
+
+impl PoolHandle {
+    /// Starts the source anew when the pool is configured anew.
+    async fn change_source(&mut self, config: &PoolConfig) {
+        self.close_source().await;
+        self.source = source::start(config, self.feed.clone());
+    }
+
+    async fn close_source(&mut self) {
+        if let Some(source) = self.source.take() {
+            source.close().await;
+        }
     }
 }
 
@@ -150,9 +169,10 @@ impl Fleet {
         for pool in pools {
             self.start_or_change(&mut running, pool).await?;
         }
-        for (name, pool) in &running.pools {
+        for (name, pool) in &mut running.pools {
             if !names.contains(name) {
                 tracing::info!(pool = name, "pool has left the configuration");
+                pool.close_source().await;
                 // A pool that has ended is retired already.
                 let _ = pool.commands.send(Command::Retire).await;
             }
@@ -162,9 +182,10 @@ impl Fleet {
 
     async fn start_or_change(&self, running: &mut Running, config: PoolConfig) -> Result<()> {
         let config = Arc::new(config);
-        if let Some(pool) = running.pools.get(&config.name) {
+        if let Some(pool) = running.pools.get_mut(&config.name) {
             let command = Command::Reconfigure(config.clone());
             if pool.commands.send(command).await.is_ok() {
+                pool.change_source(&config).await;
                 return Ok(());
             }
         }
@@ -175,20 +196,24 @@ impl Fleet {
             .or_insert_with(|| self.watch(&config));
         let (commands, orders) = mpsc::channel(COMMANDS);
         let (publish, snapshot) = watch::channel(PoolSnapshot::default());
+        let feed = Arc::new(watch::Sender::new(Feed::default()));
         let wiring = Wiring {
             shared: self.shared.clone(),
             view: scope.views.clone(),
+            feed: feed.subscribe(),
             routes: self.routes.subscribe(),
             rooms: self.rooms.clone(),
             commands: orders,
             snapshot: publish,
         };
         let name = config.name.clone();
-        let pool = Pool::load(config, self.config, wiring).await?;
+        let pool = Pool::load(config.clone(), self.config, wiring).await?;
         let task = tokio::spawn(pool.run());
         running.pools.insert(
             name,
             PoolHandle {
+                source: source::start(&config, feed.clone()),
+                feed,
                 commands,
                 snapshot,
                 task,
@@ -220,7 +245,7 @@ impl Fleet {
     /// Runners stay as they are, at work or not; the next start takes them up. After the drain
     /// deadline what is still under way is cut off, which a start repairs as well.
     pub async fn drain(&self) {
-        let running = std::mem::take(&mut *self.running.lock().await);
+        let mut running = std::mem::take(&mut *self.running.lock().await);
         let drained = running.pools.values().map(|pool| async {
             let (done, wait) = oneshot::channel();
             if pool.commands.send(Command::Drain(done)).await.is_ok() {
@@ -235,6 +260,9 @@ impl Fleet {
         {
             tracing::warn!("the drain deadline has passed; what is under way is cut off");
         }
+        // No source is asked any more by a pool that could still launch.
+        let sources = running.pools.values_mut().map(PoolHandle::close_source);
+        futures::future::join_all(sources).await;
     }
 
     /// Removes a runner, busy or not, and waits until it is gone.

@@ -8,16 +8,17 @@ use futures::StreamExt;
 use jiff::{SignedDuration, Timestamp};
 use runner_manager_core::{
     Clock, CloudRunnerInstance, CreateRunner, Error, ErrorKind, GitHubPath, RemoveToken, Result,
-    RunnerCredential, RunnerName, Secret,
+    RunnerName, Secret,
 };
-use runner_manager_github::{Deleted, GitHub, JitRequest, JitRunner};
+use runner_manager_github::GitHub;
 use runner_manager_store::{RunnerState, Store};
 use tokio::sync::{Mutex, Semaphore};
 use tokio::time::Instant;
 
+use crate::PoolConfig;
 use crate::chance::Chance;
 use crate::decide::{Order, Why};
-use crate::{PoolConfig, Registration};
+use crate::registrar::Enrolment;
 
 /// What all pools share.
 pub(crate) struct Shared {
@@ -80,7 +81,12 @@ impl Tokens {
     /// Less than this before its end a token is not used any more.
     const MARGIN: SignedDuration = SignedDuration::from_mins(5);
 
-    async fn get(&self, kind: &'static str, shared: &Shared, path: &GitHubPath) -> Result<Secret> {
+    pub(crate) async fn get(
+        &self,
+        kind: &'static str,
+        shared: &Shared,
+        path: &GitHubPath,
+    ) -> Result<Secret> {
         let key = (kind, path.api_path());
         let mut cached = self.cached.lock().await;
         if let Some((token, expires_at)) = cached.get(&key)
@@ -131,7 +137,7 @@ impl Context {
         tracing::warn!(pool = self.pool.name, runner = %name, %error, "cannot launch a runner");
         let note = format!("cannot launch: {error}");
         let undone = self
-            .take_away(&name, &note, Order::InstanceFirst, github_id)
+            .take_away(&name, &note, Order::InstanceFirst, github_id.into())
             .await;
         if let Err(error) = &undone {
             tracing::warn!(pool = self.pool.name, runner = %name, %error, "cannot undo a launch yet");
@@ -148,29 +154,11 @@ impl Context {
             .advance(name, RunnerState::Launching, self.now(), None)
             .await?;
         let github = self.pool.runner_config();
-        let credential = match self.pool.registration {
-            Registration::Jit => {
-                let jit = self.register(name).await?;
-                *github_id = Some(jit.runner.id);
-                self.store().set_github_id(name, jit.runner.id).await?;
-                RunnerCredential::JitConfig(jit.config)
-            }
-            Registration::Token => {
-                let path = &self.pool.github_path;
-                let token = self
-                    .shared
-                    .tokens
-                    .get("registration", &self.shared, path)
-                    .await?;
-                let url = self.shared.github.scope_url(path);
-                let url = url.parse().map_err(|e| {
-                    Error::new(ErrorKind::InvalidConfig, "the scope's address is no URL")
-                        .with_context("url", &url)
-                        .with_source(e)
-                })?;
-                RunnerCredential::RegistrationToken { url, token }
-            }
-        };
+        let (credential, id) = self.credential(name).await?;
+        if let Some(id) = id {
+            *github_id = Some(id);
+            self.store().set_github_id(name, id).await?;
+        }
         let request = CreateRunner {
             id: name.instance_id().clone(),
             credential,
@@ -184,40 +172,19 @@ impl Context {
         Ok(())
     }
 
-    /// A just-in-time config. The name is random, so that GitHub can know it only from an
-    /// attempt whose answer was lost: that registration is removed, and the request made once
-    /// more.
-    async fn register(&self, name: &RunnerName) -> Result<JitRunner> {
-        let (github, path) = (&self.shared.github, &self.pool.github_path);
-        let request = JitRequest {
-            name: name.to_string(),
-            group: path.group().map(str::to_owned),
-            labels: self.pool.runner_config().labels,
-        };
-        match github.jit_config(path, &request).await {
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                if let Some(stale) = github.runner_by_name(path, &request.name).await? {
-                    github.delete_runner(path, stale.id).await?;
-                }
-                github.jit_config(path, &request).await
-            }
-            answer => answer,
-        }
-    }
-
     /// Removes a runner, in the order asked for.
     pub(crate) async fn remove(
         self,
         name: RunnerName,
         why: Why,
         order: Order,
-        github_id: Option<u64>,
+        enrolment: Enrolment,
     ) -> Done {
         // Closed never: the semaphore lives as long as its pool's operations.
         let _permit = self.removals.acquire().await;
         tracing::info!(pool = self.pool.name, runner = %name, reason = why.as_str(), "remove runner");
         match self
-            .finish_and_take_away(&name, why, order, github_id)
+            .finish_and_take_away(&name, why, order, enrolment)
             .await
         {
             Ok(Removal::Gone) => Done::Removed { name },
@@ -234,14 +201,14 @@ impl Context {
         name: &RunnerName,
         why: Why,
         order: Order,
-        github_id: Option<u64>,
+        enrolment: Enrolment,
     ) -> Result<Removal> {
         if why == Why::Ended {
             self.store()
                 .advance(name, RunnerState::Finished, self.now(), None)
                 .await?;
         }
-        self.take_away(name, why.as_str(), order, github_id).await
+        self.take_away(name, why.as_str(), order, enrolment).await
     }
 
     async fn take_away(
@@ -249,7 +216,7 @@ impl Context {
         name: &RunnerName,
         note: &str,
         order: Order,
-        github_id: Option<u64>,
+        enrolment: Enrolment,
     ) -> Result<Removal> {
         let from = self
             .store()
@@ -258,7 +225,7 @@ impl Context {
         // What was only asked for never came to GitHub.
         let may_be_registered = from != RunnerState::Requested;
         if order == Order::RegistrationFirst && may_be_registered {
-            match self.unregister(name, github_id).await {
+            match self.unregister(name, enrolment).await {
                 Err(error) if error.kind() == ErrorKind::Busy => {
                     let note = Some("a job runs");
                     self.store()
@@ -279,7 +246,7 @@ impl Context {
             self.store().record_metrics(&metrics).await?;
         }
         if order == Order::InstanceFirst && may_be_registered {
-            match self.unregister(name, github_id).await {
+            match self.unregister(name, enrolment).await {
                 // GitHub has not noticed yet that the instance is gone, which takes it minutes.
                 // The place is free; the sweep takes the registration when GitHub lets it.
                 Err(error) if error.kind() == ErrorKind::Busy => {
@@ -292,25 +259,6 @@ impl Context {
             .advance(name, RunnerState::Gone, self.now(), None)
             .await?;
         Ok(Removal::Gone)
-    }
-
-    /// Takes a runner off GitHub. One that is not there is fine: an ephemeral runner goes by
-    /// itself after its job.
-    async fn unregister(&self, name: &RunnerName, github_id: Option<u64>) -> Result<()> {
-        let (github, path) = (&self.shared.github, &self.pool.github_path);
-        let id = match github_id {
-            Some(id) => Some(id),
-            None => github
-                .runner_by_name(path, &name.to_string())
-                .await?
-                .map(|r| r.id),
-        };
-        match id {
-            Some(id) => match github.delete_runner(path, id).await? {
-                Deleted::Deleted | Deleted::WasGone => Ok(()),
-            },
-            None => Ok(()),
-        }
     }
 
     /// Asks the backend for its runners.

@@ -16,8 +16,10 @@ use tokio::task::{Id, JoinSet};
 use tokio::time::Instant;
 
 use crate::decide::{Action, Order, Why, decide};
+use crate::demand::Feed;
 use crate::operation::{Context, Done, Shared};
 use crate::orphans::OrphanRegistrations;
+use crate::registrar::Enrolment;
 use crate::route::Route;
 use crate::scope::ScopeView;
 use crate::{FleetConfig, PoolConfig, PoolSnapshot};
@@ -132,6 +134,8 @@ pub(crate) struct Pool {
     duty: Duty,
     runners: BTreeMap<RunnerName, Runner>,
     view: watch::Receiver<Arc<ScopeView>>,
+    /// What its own source tells, if it has one.
+    feed: watch::Receiver<Feed>,
     routes: watch::Receiver<Arc<Vec<Route>>>,
     rooms: Arc<Rooms>,
     /// Tells when another pool fills up or empties.
@@ -166,6 +170,7 @@ struct Counters {
 pub(crate) struct Wiring {
     pub(crate) shared: Arc<Shared>,
     pub(crate) view: watch::Receiver<Arc<ScopeView>>,
+    pub(crate) feed: watch::Receiver<Feed>,
     pub(crate) routes: watch::Receiver<Arc<Vec<Route>>>,
     pub(crate) rooms: Arc<Rooms>,
     pub(crate) commands: mpsc::Receiver<Command>,
@@ -200,6 +205,7 @@ impl Pool {
             rhythm,
             duty: Duty::Active,
             view: wiring.view,
+            feed: wiring.feed,
             routes: wiring.routes,
             others: wiring.rooms.subscribe(),
             rooms: wiring.rooms,
@@ -250,6 +256,7 @@ impl Pool {
                     self.take_view();
                 }
                 Ok(()) = self.others.changed() => {}
+                Ok(()) = self.feed.changed() => {}
                 () = tokio::time::sleep_until(wake) => {}
             }
             self.take_the_rest().await;
@@ -424,10 +431,18 @@ impl Pool {
             return;
         };
         runner.hold = Hold::Operation;
+        let ended = why == Why::Ended
+            && (runner.state == RunnerState::Busy
+                || self.view.borrow().finished.contains(&name.to_string()));
+        let enrolment = if ended {
+            Enrolment::Spent
+        } else {
+            runner.github_id.into()
+        };
         let removal = self
             .context
             .clone()
-            .remove(name.clone(), why, order, runner.github_id);
+            .remove(name.clone(), why, order, enrolment);
         let task = self.operations.spawn(removal);
         self.about.insert(task.id(), name.clone());
     }
@@ -470,6 +485,7 @@ impl Pool {
             failed: self.counters.failed,
             last_error: self.counters.last_error.clone(),
             github_error: self.view.borrow().error.clone(),
+            source_error: self.feed.borrow().error.clone(),
             backend_error: self.counters.backend_error.clone(),
         };
         self.snapshot.send_if_modified(|old| {

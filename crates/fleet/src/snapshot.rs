@@ -29,6 +29,8 @@ pub struct PoolSnapshot {
     pub last_error: Option<String>,
     /// Why GitHub could not be asked the last time.
     pub github_error: Option<String>,
+    /// Why its own source of demand could not be asked the last time.
+    pub source_error: Option<String>,
     /// Why the backend could not be asked the last time.
     pub backend_error: Option<String>,
 }

@@ -10,11 +10,13 @@ use runner_manager_core::{
     BackendContext, Error, ErrorKind, GitHubPath, Labels, NamePrefix, Result, Secret, SecretSource,
     SupportServiceConfig, SystemClock, Timings,
 };
-use runner_manager_fleet::{Architecture, FleetConfig, PoolConfig, Registration};
+use runner_manager_fleet::{
+    Architecture, DemandSource, FleetConfig, PlannerConfig, PoolConfig, Registration,
+};
 use runner_manager_github::{Auth, GitHub, GitHubConfig};
 use schemars::JsonSchema;
 use serde::Deserialize;
-use url::Url;
+use url::{Host, Url};
 
 use crate::backends;
 
@@ -88,6 +90,7 @@ pub(crate) struct Pool {
     registration: Registration,
     #[serde(default)]
     priority: i32,
+    planner: Option<Planner>,
     #[serde(default)]
     min_idle: usize,
     max: usize,
@@ -102,6 +105,42 @@ pub(crate) struct Pool {
     /// The section of the process backend.
     #[schemars(with = "Option<serde_json::Map<String, serde_json::Value>>")]
     process: Option<toml::Table>,
+}
+
+/// A planner whose pressure is a pool's demand.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Planner {
+    #[schemars(with = "String")]
+    url: Url,
+    flavor: String,
+    token_file: PathBuf,
+}
+
+impl Planner {
+    fn check(&self) -> Result<()> {
+        let local = match self.url.host() {
+            Some(Host::Domain(name)) => name == "localhost",
+            Some(Host::Ipv4(ip)) => ip.is_loopback(),
+            Some(Host::Ipv6(ip)) => ip.is_loopback(),
+            None => false,
+        };
+        if self.url.scheme() != "https" && !(self.url.scheme() == "http" && local) {
+            return Err(wrong(
+                "`planner.url` is not https, and would show the token to the network",
+            ));
+        }
+        Ok(())
+    }
+
+    fn read(&self) -> Result<PlannerConfig> {
+        Ok(PlannerConfig {
+            url: self.url.clone(),
+            flavor: self.flavor.clone(),
+            token: SecretSource::File(self.token_file.clone()).read()?,
+            retry: PlannerConfig::RETRY,
+        })
+    }
 }
 
 fn loopback() -> SocketAddr {
@@ -179,6 +218,11 @@ impl Config {
             }
             pool.github_path()?;
             pool.repositories()?;
+            if let Some(planner) = &pool.planner {
+                planner
+                    .check()
+                    .map_err(|e| e.with_context("pool", &pool.name))?;
+            }
             backends::find(&pool.backend).map_err(|e| e.with_context("pool", &pool.name))?;
         }
         Ok(config)
@@ -311,6 +355,13 @@ impl Pool {
         self.repositories.iter().map(split).collect()
     }
 
+    fn source(&self) -> Result<DemandSource> {
+        match &self.planner {
+            Some(planner) => planner.read().map(DemandSource::Planner),
+            None => Ok(DemandSource::Queue),
+        }
+    }
+
     async fn connect(&self) -> Result<PoolConfig> {
         let backend = backends::find(&self.backend)?;
         let timings = Timings {
@@ -334,6 +385,7 @@ impl Pool {
             architecture: self.architecture,
             support: SupportServiceConfig::default(),
             registration: self.registration,
+            source: self.source()?,
             priority: self.priority,
             min_idle: self.min_idle,
             max: self.max,
@@ -419,6 +471,11 @@ mod tests {
             ("[\"small\"]", "[\"a;b\"]", "holds ';'"),
             ("[\"small\"]", "[]", "is empty"),
             ("\"octo-org/hello\"", "\"a/b/c\"", "too many parts"),
+            (
+                "max = 8",
+                "max = 8\nplanner = { url = \"http://planner.example\", flavor = \"large\", token_file = \"/x\" }",
+                "`planner.url` is not https",
+            ),
         ] {
             assert!(GOOD.contains(find), "{find}");
             let error = Config::parse(&GOOD.replace(find, put))

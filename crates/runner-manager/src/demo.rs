@@ -13,7 +13,9 @@ use runner_manager_core::{
     BackendContext, Error, ErrorKind, GitHubPath, Label, Labels, NamePrefix, Result, Secret,
     SupportServiceConfig, SystemClock, Timings,
 };
-use runner_manager_fleet::{Architecture, Fleet, FleetConfig, PoolConfig, Registration};
+use runner_manager_fleet::{
+    Architecture, DemandSource, Fleet, FleetConfig, PoolConfig, Registration,
+};
 use runner_manager_github::{Auth, GitHub, GitHubConfig};
 use runner_manager_github_sim::{
     Conclusion, JobSpec, JobStatus, JobView, Sim, SimConfig, write_runner_folder,
@@ -165,6 +167,7 @@ async fn pool(work_dir: &Path, runner_dir: &Path) -> Result<PoolConfig> {
         architecture: Architecture::X64,
         support: SupportServiceConfig::default(),
         registration: Registration::Jit,
+        source: DemandSource::Queue,
         priority: 0,
         min_idle: 0,
         max: MAX,

@@ -1,13 +1,37 @@
 //! Which of the waiting jobs are for this pool, beside the others.
 
+use runner_manager_core::RunnerName;
 use runner_manager_store::RunnerState;
 
 use super::{Duty, Pool, Runner};
+use crate::DemandSource;
+use crate::demand::Supply;
 use crate::route::share;
 
 impl Pool {
-    /// How many queued jobs are for this pool.
+    /// How many jobs wait for a runner of this pool.
     pub(super) fn demand(&self) -> usize {
+        match self.context.pool.source {
+            DemandSource::Queue => self.share(),
+            DemandSource::Planner(_) => self.feed.borrow().demand.waiting(self.supply()),
+        }
+    }
+
+    fn supply(&self) -> Supply {
+        let view = self.view.borrow();
+        let working = |(name, r): &(&RunnerName, &Runner)| {
+            r.state == RunnerState::Busy && !view.finished.contains(&name.to_string())
+        };
+        let ready = |r: &&Runner| r.state < RunnerState::Busy;
+        Supply {
+            ready: self.runners.values().filter(ready).count(),
+            working: self.runners.iter().filter(working).count(),
+            min_idle: self.context.pool.min_idle,
+        }
+    }
+
+    /// How many of the queued jobs are for this pool.
+    fn share(&self) -> usize {
         let view = self.view.borrow();
         let routes = self.routes.borrow();
         let scope = self.context.pool.github_path.api_path();
