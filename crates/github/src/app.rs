@@ -119,10 +119,7 @@ impl App {
                 "the App's private key cannot sign",
             )
         })?;
-        Ok(Bearer {
-            secret: Secret::new(proof),
-            identity: Identity::App,
-        })
+        Ok(Bearer::new(Secret::new(proof), Identity::App))
     }
 
     /// The token of the installation that serves a scope.
@@ -243,8 +240,5 @@ impl App {
 }
 
 fn bearer(secret: &Secret, id: u64) -> Bearer {
-    Bearer {
-        secret: secret.clone(),
-        identity: Identity::Installation(id),
-    }
+    Bearer::new(secret.clone(), Identity::Installation(id))
 }

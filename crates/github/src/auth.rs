@@ -16,6 +16,8 @@ pub(crate) enum Identity {
     App,
     /// One installation of the App.
     Installation(u64),
+    /// The Actions service behind scale sets, with limits of its own.
+    Service,
 }
 
 /// What goes into the `authorization` header.
@@ -23,6 +25,26 @@ pub(crate) enum Identity {
 pub(crate) struct Bearer {
     pub(crate) secret: Secret,
     pub(crate) identity: Identity,
+    /// The word before the secret.
+    pub(crate) scheme: &'static str,
+}
+
+impl Bearer {
+    pub(crate) fn new(secret: Secret, identity: Identity) -> Self {
+        Self {
+            secret,
+            identity,
+            scheme: "Bearer",
+        }
+    }
+
+    /// A registration token, which buys a connection to the Actions service.
+    pub(crate) fn remote(secret: Secret) -> Self {
+        Self {
+            scheme: "RemoteAuth",
+            ..Self::new(secret, Identity::Service)
+        }
+    }
 }
 
 /// The credential in use.
@@ -54,10 +76,7 @@ impl Credentials {
     /// The credential for a scope; made or renewed first where needed.
     pub(crate) async fn bearer(&self, transport: &Transport, path: &GitHubPath) -> Result<Bearer> {
         match self {
-            Self::Token(secret) => Ok(Bearer {
-                secret: secret.clone(),
-                identity: Identity::Token,
-            }),
+            Self::Token(secret) => Ok(Bearer::new(secret.clone(), Identity::Token)),
             Self::App(app) => app.bearer(transport, path).await,
         }
     }

@@ -1,5 +1,7 @@
 //! One call of the API, before it is sent.
 
+use std::time::Duration;
+
 use reqwest::Method;
 use serde_json::Value;
 use url::Url;
@@ -30,6 +32,10 @@ pub(crate) struct Call {
     pub(crate) body: Option<Value>,
     pub(crate) safety: Safety,
     pub(crate) caching: Caching,
+    /// Headers in place of those that every call has.
+    pub(crate) headers: Vec<(&'static str, String)>,
+    /// What one attempt may take, where it is not what every call may.
+    pub(crate) deadline: Option<Duration>,
     /// The permission that the credential needs for this.
     pub(crate) needs: &'static str,
 }
@@ -42,6 +48,8 @@ impl Call {
             body: None,
             safety: Safety::Harmless,
             caching: Caching::None,
+            headers: Vec::new(),
+            deadline: None,
             needs,
         }
     }
@@ -59,6 +67,13 @@ impl Call {
             body,
             safety,
             ..Self::get(url, needs)
+        }
+    }
+
+    pub(crate) fn patch(url: Url, body: Value, needs: &'static str) -> Self {
+        Self {
+            method: Method::PATCH,
+            ..Self::post(url, Some(body), Safety::Repeatable, needs)
         }
     }
 

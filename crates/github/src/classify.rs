@@ -14,6 +14,28 @@ use crate::text::excerpt;
 struct Message {
     #[serde(default)]
     message: String,
+    /// The class of the Actions service's errors.
+    #[serde(default, rename = "typeName")]
+    class: String,
+}
+
+/// What the Actions service says with the class of an error, whatever the status.
+fn by_class(answer: &Answer, said: &str) -> Option<Error> {
+    let body: Message = serde_json::from_slice(&answer.body).ok()?;
+    let is = |name: &str| body.class.contains(name);
+    let (kind, what) = if is("JobStillRunningException") {
+        (
+            ErrorKind::Busy,
+            "GitHub does not remove the runner while it has a job",
+        )
+    } else if is("AgentNotFoundException") {
+        (ErrorKind::NotFound, "GitHub does not know the runner")
+    } else if is("AgentExistsException") || is("RunnerScaleSetExistsException") {
+        (ErrorKind::AlreadyExists, "GitHub has this already")
+    } else {
+        return None;
+    };
+    Some(Error::new(kind, format!("{what}{said}")))
 }
 
 /// The failure that an answer stands for, or none for a success.
@@ -74,6 +96,9 @@ fn foreign(answer: &Answer, known: &[&Secret]) -> Error {
 fn refusal(call: &Call, answer: &Answer, known: &[&Secret]) -> Error {
     let said = said(answer, known);
     let needs = call.needs;
+    if let Some(error) = by_class(answer, &said) {
+        return error;
+    }
     match answer.status.as_u16() {
         401 => Error::new(
             ErrorKind::Unauthenticated,
@@ -189,6 +214,26 @@ mod tests {
         }
         assert!(look(200, json, "{}").is_none());
         assert!(look(204, "text/plain", "").is_none());
+    }
+
+    #[test]
+    fn the_class_of_an_error_goes_before_its_status() {
+        use ErrorKind as K;
+        let json = "application/json";
+        for (class, kind) in [
+            ("JobStillRunningException", K::Busy),
+            ("AgentNotFoundException", K::NotFound),
+            ("AgentExistsException", K::AlreadyExists),
+            ("RunnerScaleSetExistsException", K::AlreadyExists),
+            ("OtherException", K::InvalidRequest),
+        ] {
+            let body = format!(
+                r#"{{"typeName":"GitHub.{class}, GitHub.Services","message":"about hunter2"}}"#
+            );
+            let error = look(400, json, &body).unwrap().error;
+            assert_eq!(error.kind(), kind, "{class}");
+            assert!(error.to_string().contains("about ***"), "{error}");
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ use crate::auth::{Bearer, Credentials};
 use crate::call::Call;
 use crate::carrier::Carrier;
 use crate::model::RateLimit;
+use crate::scale_sets::Connections;
 use crate::transport::Transport;
 use crate::{GitHubConfig, http, urls};
 
@@ -26,6 +27,9 @@ pub(crate) struct Inner {
     pub(crate) transport: Transport,
     /// The ids of runner groups by scope and name.
     pub(crate) groups: Mutex<HashMap<(String, String), u64>>,
+    /// The ids of scale sets by scope and group, and name.
+    pub(crate) sets: Mutex<HashMap<(String, String), u64>>,
+    pub(crate) connections: Connections,
     /// The scopes whose runners this credential has seen.
     pub(crate) seen: Mutex<HashSet<String>>,
 }
@@ -67,6 +71,8 @@ impl GitHub {
             credentials,
             transport,
             groups: Mutex::default(),
+            sets: Mutex::default(),
+            connections: Connections::default(),
             seen: Mutex::default(),
         })))
     }

@@ -32,6 +32,7 @@ mod model;
 mod pages;
 mod retry;
 mod runners;
+mod scale_sets;
 mod text;
 mod tokens;
 mod transport;
@@ -45,5 +46,9 @@ pub use config::{Auth, GitHubConfig};
 pub use model::{
     Deleted, Finding, JitRequest, JitRunner, Listing, RateLimit, RegistrationToken, RemoteJob,
     RemoteRunner, RemovalToken,
+};
+pub use scale_sets::{
+    ScaleSet, ScaleSetJob, ScaleSetJobState, ScaleSetMessage, ScaleSetRunner, ScaleSetSession,
+    ScaleSetSpec, Statistics,
 };
 pub use webhook::{JobEvent, is_signed, workflow_job};

@@ -4,7 +4,7 @@ use std::error::Error as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use reqwest::header::{ETAG, IF_NONE_MATCH, LOCATION};
+use reqwest::header::{AUTHORIZATION, ETAG, HeaderValue, IF_NONE_MATCH, LOCATION};
 use reqwest::{Client, Method, Response, StatusCode};
 use runner_manager_core::{Effect, Error, ErrorKind, Result};
 use tokio::time::Instant;
@@ -144,11 +144,16 @@ impl Transport {
         }
         let mut request = self.client.request(call.method.clone(), url.clone());
         if let Some(bearer) = bearer {
-            // Marked as sensitive by the client, so that no lower layer shows it.
-            request = request.bearer_auth(bearer.secret.expose());
+            request = request.header(AUTHORIZATION, authorization(bearer, call)?);
         }
         if let Some(kept) = kept {
             request = request.header(IF_NONE_MATCH, &kept.etag);
+        }
+        for (name, value) in &call.headers {
+            request = request.header(*name, value);
+        }
+        if let Some(deadline) = call.deadline {
+            request = request.timeout(deadline);
         }
         if let Some(body) = &call.body {
             request = request.json(body);
@@ -174,6 +179,19 @@ impl Transport {
     }
 }
 
+/// The header that proves who calls; marked as sensitive, so that no lower layer shows it.
+fn authorization(bearer: &Bearer, call: &Call) -> Result<HeaderValue, Failure> {
+    let text = format!("{} {}", bearer.scheme, bearer.secret.expose());
+    let mut value = HeaderValue::try_from(text).map_err(|_| {
+        let message =
+            "the request cannot be made; the credential holds characters that no header takes";
+        let error = Error::new(ErrorKind::InvalidRequest, message);
+        Failure::lasting(error.with_context("request", call.label()))
+    })?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
 async fn read(label: String, mut response: Response) -> Result<Answer, Failure> {
     let status = response.status();
     let headers = std::mem::take(response.headers_mut());
@@ -191,6 +209,10 @@ async fn read(label: String, mut response: Response) -> Result<Answer, Failure> 
             Ok(None) => break,
             Err(e) => return Err(broken(e, &label)),
         }
+    }
+    // The Actions service begins some answers with a byte order mark.
+    if body.starts_with(b"\xef\xbb\xbf") {
+        body.drain(..3);
     }
     Ok(Answer {
         label,
