@@ -23,6 +23,8 @@ pub struct SimConfig {
     pub poll: Duration,
     /// The rate limit of each token.
     pub rate_limit: RateLimit,
+    /// How scale sets behave.
+    pub scale_sets: ScaleSetConfig,
     /// The GitHub App, if there is one.
     pub app: Option<AppConfig>,
     /// Where `workflow_job` events go, if anywhere.
@@ -41,8 +43,34 @@ impl Default for SimConfig {
             silence: Duration::from_secs(3),
             poll: Duration::from_secs(2),
             rate_limit: RateLimit::default(),
+            scale_sets: ScaleSetConfig::default(),
             app: None,
             webhook: None,
+        }
+    }
+}
+
+/// How scale sets behave.
+#[derive(Debug, Clone, Copy)]
+pub struct ScaleSetConfig {
+    /// Whether jobs are offered and have to be acquired, as older servers do it, instead of
+    /// being assigned up to the capacity that the listener names.
+    pub acquire: bool,
+    /// How long the token of the Actions service is good.
+    pub token_lifetime: Duration,
+    /// How long the token of a queue is good.
+    pub queue_token_lifetime: Duration,
+    /// How long a question for messages waits at most.
+    pub patience: Duration,
+}
+
+impl Default for ScaleSetConfig {
+    fn default() -> Self {
+        Self {
+            acquire: false,
+            token_lifetime: Duration::from_secs(3_600),
+            queue_token_lifetime: Duration::from_secs(3_600),
+            patience: Duration::from_secs(2),
         }
     }
 }

@@ -53,6 +53,7 @@ impl Core {
         let (value, events) = {
             let mut state = self.state();
             let value = act(&mut state);
+            state.offer(self.config.scale_sets.acquire);
             state.assign();
             (value, state.take_events())
         };

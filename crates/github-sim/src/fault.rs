@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 
 /// The most rules that stand at once.
 const MAX_RULES: usize = 256;
+/// The largest answer that gets a byte order mark.
+const MAX_MARKED: usize = 16 * 1024 * 1024;
 /// The most that an answer is delayed.
 const MAX_LATENCY: Duration = Duration::from_secs(60);
 
@@ -39,6 +41,8 @@ pub enum FaultAction {
     DropConnection,
     /// The request is handled and the connection closes without an answer.
     DropAfterEffect,
+    /// The request is handled, and its answer begins with a byte order mark.
+    ByteOrderMark,
 }
 
 /// A fault for the next matching requests. `/_sim` is never hit.
@@ -158,6 +162,17 @@ pub(crate) fn answer(
     response
         .body(Body::from(body))
         .unwrap_or_else(|_| Response::new(Body::from("a fault with an invalid header")))
+}
+
+/// The same answer behind a byte order mark, which the Actions service sends now and then.
+pub(crate) async fn marked(response: Response<Body>) -> Response<Body> {
+    let (mut parts, body) = response.into_parts();
+    let body = axum::body::to_bytes(body, MAX_MARKED)
+        .await
+        .unwrap_or_default();
+    parts.headers.remove(header::CONTENT_LENGTH);
+    let marked = [b"\xef\xbb\xbf".as_slice(), &body].concat();
+    Response::from_parts(parts, Body::from(marked))
 }
 
 /// The answer of an HTML fault.

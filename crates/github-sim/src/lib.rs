@@ -15,10 +15,10 @@ mod stand_in;
 mod state;
 mod webhook;
 
-pub use config::{AppConfig, RateLimit, SimConfig, WebhookConfig};
+pub use config::{AppConfig, RateLimit, ScaleSetConfig, SimConfig, WebhookConfig};
 pub use error::{Error, Result};
 pub use exchanges::Exchange;
 pub use fault::{FaultAction, FaultRule};
-pub use model::{Conclusion, JobSpec, JobStatus, JobView, RunnerView, Snapshot};
+pub use model::{Conclusion, JobSpec, JobStatus, JobView, RunnerView, ScaleSetView, Snapshot};
 pub use sim::Sim;
 pub use stand_in::{stand_in_main, write_runner_folder};

@@ -180,6 +180,25 @@ pub struct RunnerView {
     pub online_at: Option<Timestamp>,
 }
 
+/// A scale set as the simulator knows it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ScaleSetView {
+    /// The scale set's id.
+    pub id: u64,
+    /// Its name.
+    pub name: String,
+    /// Its scope as GitHub's path has it.
+    pub scope: String,
+    /// Its labels.
+    pub labels: Vec<String>,
+    /// Who listens to its queue.
+    pub owner: Option<String>,
+    /// How many jobs may be assigned to it.
+    pub capacity: usize,
+    /// How many messages were sent and not acknowledged.
+    pub unacknowledged: usize,
+}
+
 /// Everything at one moment.
 #[derive(Debug, Clone)]
 pub struct Snapshot {

@@ -111,6 +111,7 @@ async fn faulty(
             route(routes, request).await;
             None
         }
+        Some(FaultAction::ByteOrderMark) => Some(fault::marked(route(routes, request).await).await),
     }
 }
 

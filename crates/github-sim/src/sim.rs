@@ -11,8 +11,8 @@ use crate::core::{Core, Shared};
 use crate::exchanges::Exchange;
 use crate::webhook::Webhooks;
 use crate::{
-    Error, FaultRule, JobSpec, JobView, Result, RunnerView, SimConfig, Snapshot, api, control,
-    runner_side, serve,
+    Error, FaultRule, JobSpec, JobView, Result, RunnerView, ScaleSetView, SimConfig, Snapshot, api,
+    control, runner_side, serve,
 };
 
 /// A running simulator. Dropped, it stops and closes its connections.
@@ -103,6 +103,12 @@ impl Sim {
     #[must_use]
     pub fn runners(&self) -> Vec<RunnerView> {
         self.core.state().runner_views()
+    }
+
+    /// All scale sets, in order of id.
+    #[must_use]
+    pub fn scale_sets(&self) -> Vec<ScaleSetView> {
+        self.core.state().scale_set_views()
     }
 
     /// How many runners were ever registered.

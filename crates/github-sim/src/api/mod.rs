@@ -8,6 +8,7 @@ mod pages;
 pub(crate) mod reply;
 mod runners;
 mod runs;
+mod service;
 pub(crate) mod shapes;
 
 use axum::Router;
@@ -77,10 +78,15 @@ pub(crate) fn routes(core: &Shared) -> Router {
         .fallback(reply::unknown)
         .layer(from_fn_with_state(core.clone(), gate::by_token));
     let by_app = by_app.layer(from_fn_with_state(core.clone(), gate::by_app));
-    let open = Router::new().route("/meta", get(meta::meta));
+    let open = Router::new()
+        .route("/meta", get(meta::meta))
+        .route("/actions/runner-registration", post(service::register));
     let all = open
         .merge(by_app)
         .merge(api)
         .layer(from_fn_with_state(core.clone(), gate::etag));
-    Router::new().nest("/api/v3", all).with_state(core.clone())
+    Router::new()
+        .nest("/api/v3", all)
+        .merge(service::routes(core))
+        .with_state(core.clone())
 }

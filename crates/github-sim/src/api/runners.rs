@@ -131,7 +131,7 @@ pub(crate) fn refuse(refusal: Refusal) -> Failure {
 }
 
 /// A JIT config in GitHub's form: base64 of a map from file names to base64.
-fn encode(core: &Core, runner: &Runner, work_folder: &str) -> String {
+pub(super) fn encode(core: &Core, runner: &Runner, work_folder: &str) -> String {
     let settings = settings(core, runner, work_folder);
     let files: serde_json::Map<String, Value> = [
         (".runner", settings),

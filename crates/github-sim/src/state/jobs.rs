@@ -18,6 +18,10 @@ pub(crate) struct Job {
     pub(crate) reason: Option<&'static str>,
     /// The runner that has it, from the assignment on, with its name and group.
     pub(crate) runner: Option<(u64, String, u64)>,
+    /// The scale set that it was offered to, whether it was assigned, and when it was offered.
+    pub(crate) scale_set: Option<u64>,
+    pub(crate) assigned: bool,
+    pub(crate) assigned_at: Option<Timestamp>,
     pub(crate) queued_at: Timestamp,
     pub(crate) runner_online_at: Option<Timestamp>,
     pub(crate) started_at: Option<Timestamp>,
@@ -75,6 +79,9 @@ impl State {
             conclusion: None,
             reason: None,
             runner: None,
+            scale_set: None,
+            assigned: false,
+            assigned_at: None,
             queued_at: Timestamp::now(),
             runner_online_at: None,
             started_at: None,
@@ -121,8 +128,10 @@ impl State {
         for job in self.jobs.values_mut().filter(waiting) {
             let fits = |runner: &&mut super::Runner| {
                 runner.is_free()
+                    && runner.scale_set == job.scale_set
+                    && (job.assigned || job.scale_set.is_none())
                     && runner.scope.serves(&job.spec.repo)
-                    && runner.has_labels(&job.spec.labels)
+                    && (job.scale_set.is_some() || runner.has_labels(&job.spec.labels))
             };
             if let Some(runner) = self.runners.values_mut().find(fits) {
                 runner.job = Some(job.id);
@@ -147,6 +156,7 @@ impl State {
             job.started_at = Some(Timestamp::now());
             job.status = JobStatus::InProgress;
             self.event("in_progress", id);
+            self.tell_set("JobStarted", id);
         }
         true
     }
@@ -197,6 +207,7 @@ impl State {
         job.reason = reason;
         job.completed_at = Some(Timestamp::now());
         self.event("completed", id);
+        self.tell_set("JobCompleted", id);
     }
 
     fn event(&mut self, action: &'static str, id: u64) {

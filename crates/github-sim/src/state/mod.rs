@@ -2,6 +2,7 @@
 
 mod jobs;
 mod runners;
+mod scale_sets;
 mod scope;
 mod sessions;
 mod tokens;
@@ -12,6 +13,7 @@ use crate::{JobView, RunnerView, SimConfig, Snapshot};
 
 pub(crate) use jobs::Job;
 pub(crate) use runners::{NewRunner, Refusal, Runner, check_request};
+pub(crate) use scale_sets::{NewScaleSet, ScaleSet};
 pub(crate) use scope::Scope;
 pub(crate) use sessions::{Opened, Work};
 pub(crate) use tokens::{Purpose, Spent};
@@ -25,9 +27,11 @@ pub(crate) struct State {
     groups: Vec<String>,
     runners: BTreeMap<u64, Runner>,
     jobs: BTreeMap<u64, Job>,
+    scale_sets: BTreeMap<u64, ScaleSet>,
     tokens: HashMap<String, tokens::Issued>,
     spending: HashMap<String, tokens::Spending>,
     next_runner: u64,
+    next_scale_set: u64,
     next_job: u64,
     registrations_created: u64,
     events: Vec<Event>,
@@ -42,9 +46,11 @@ impl State {
                 .collect(),
             runners: BTreeMap::new(),
             jobs: BTreeMap::new(),
+            scale_sets: BTreeMap::new(),
             tokens: HashMap::new(),
             spending: HashMap::new(),
             next_runner: 1,
+            next_scale_set: 1,
             next_job: 1_001,
             registrations_created: 0,
             events: Vec::new(),

@@ -37,6 +37,8 @@ pub(crate) struct Runner {
     pub(crate) jit: bool,
     pub(crate) first_nonce: Option<String>,
     pub(crate) session: Option<Session>,
+    /// The scale set that it belongs to.
+    pub(crate) scale_set: Option<u64>,
     /// The job that it has, from the assignment on.
     pub(crate) job: Option<u64>,
     /// It had its only job.
@@ -144,6 +146,7 @@ impl State {
             jit: new.jit,
             first_nonce: None,
             session: None,
+            scale_set: None,
             job: None,
             spent: false,
             registered_at: Timestamp::now(),

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Scope, State};
@@ -17,6 +19,10 @@ pub(crate) enum Purpose {
     Register(Scope),
     Remove(Scope),
     Installation(u64),
+    /// The Actions service of a scope.
+    Service(Scope),
+    /// The queue of a scale set, in a session.
+    Queue(u64, String),
 }
 
 pub(super) struct Issued {
@@ -53,6 +59,7 @@ impl State {
         let token = match purpose {
             Purpose::Installation(_) => format!("ghs_{}", random(36)),
             Purpose::Register(_) | Purpose::Remove(_) => random(29).to_uppercase(),
+            Purpose::Service(_) | Purpose::Queue(..) => proof(good_for),
         };
         let expires = now + good_for;
         self.tokens
@@ -107,6 +114,17 @@ impl State {
             spending.used = spending.used.saturating_sub(1);
         }
     }
+}
+
+/// A token in the form of a JWT that says when it ends. Nobody checks its signature: it is known
+/// by its text.
+fn proof(good_for: Duration) -> String {
+    let life = SignedDuration::try_from(good_for).unwrap_or(SignedDuration::ZERO);
+    let end = Timestamp::now().checked_add(life).unwrap_or(Timestamp::MAX);
+    let part = |value: serde_json::Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    let head = part(serde_json::json!({ "alg": "RS256", "typ": "JWT" }));
+    let claims = part(serde_json::json!({ "exp": end.as_second() }));
+    format!("{head}.{claims}.{}", random(43))
 }
 
 #[cfg(test)]

@@ -11,5 +11,6 @@ mod jobs;
 mod openapi;
 mod program;
 mod rest;
+mod scale_sets;
 mod support;
 mod webhooks;
