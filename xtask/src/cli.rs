@@ -1,10 +1,13 @@
 //! The commands.
 
+use crate::conformance::Page;
 use crate::failure::Result;
+use crate::peers::Peer;
 use crate::step::{self, Step};
 use crate::{bench, checks, conformance, facts, plan, workspace};
 use clap::{Parser, Subcommand};
 use std::num::NonZeroU32;
+use std::path::Path;
 
 /// Checks, generates and measures this workspace.
 ///
@@ -23,6 +26,9 @@ enum Command {
         /// Run these steps only, in their usual order
         #[arg(long, value_delimiter = ',', value_name = "NAME,…")]
         only: Vec<Step>,
+        /// Leave out the conformance suite of these backends
+        #[arg(long, value_name = "SCHEME")]
+        without: Vec<String>,
         /// Name the steps and what each does, and run none
         #[arg(long, conflicts_with = "only")]
         list: bool,
@@ -34,9 +40,17 @@ enum Command {
         /// The schemes, or `all`
         #[arg(required_unless_present = "mutations")]
         schemes: Vec<String>,
+        /// Leave out these backends
+        #[arg(long, value_name = "SCHEME")]
+        without: Vec<String>,
         /// Plant bugs in the reference backend, and see that the suite finds each
         #[arg(long)]
         mutations: bool,
+    },
+    /// Start or stop the real servers that backends are tested against
+    Peers {
+        #[command(subcommand)]
+        action: PeersAction,
     },
     /// Write the generated files that are committed
     Generate,
@@ -51,6 +65,22 @@ enum Command {
     },
 }
 
+#[derive(Debug, Subcommand)]
+enum PeersAction {
+    /// Install what is missing, and start
+    Up {
+        /// The schemes, or `all`
+        #[arg(required = true)]
+        schemes: Vec<String>,
+    },
+    /// Stop what `up` started
+    Down {
+        /// The schemes, or `all`
+        #[arg(required = true)]
+        schemes: Vec<String>,
+    },
+}
+
 /// Does what the command line asks for.
 pub(crate) fn run(cli: &Cli) -> Result<()> {
     let root = workspace::root()?;
@@ -59,24 +89,46 @@ pub(crate) fn run(cli: &Cli) -> Result<()> {
             print!("{}", step::listing());
             Ok(())
         }
-        Command::Test { only, .. } => {
-            let report = plan::run(&root, &step::select(only));
+        Command::Test { only, without, .. } => {
+            let report = plan::run(&root, &step::select(only), without);
             println!("\n{}", report.table());
             report.verdict()
         }
         Command::Ci => {
-            let report = plan::run(&root, &step::select(&[]));
+            let report = plan::run(&root, &step::select(&[]), &[]);
             println!("\n{}\n{}", facts::table(), report.table());
             report.verdict()
         }
-        Command::Conformance { schemes, mutations } => {
+        Command::Conformance {
+            schemes,
+            without,
+            mutations,
+        } => {
             if *mutations {
                 conformance::mutations(&root)?;
             }
-            conformance::run(&root, schemes)
+            if schemes.is_empty() {
+                return Ok(());
+            }
+            let schemes = conformance::select(&root, schemes, without)?;
+            conformance::run(&root, &schemes, Page::Write)
         }
+        Command::Peers { action } => peers(&root, action),
         Command::Generate => checks::schema::generate(&root),
         Command::Bench { runs, jobs } => bench::run(&root, *runs, *jobs),
+    }
+}
+
+fn peers(root: &Path, action: &PeersAction) -> Result<()> {
+    match action {
+        PeersAction::Up { schemes } => {
+            let schemes = conformance::select(root, schemes, &[])?;
+            schemes.iter().try_for_each(|s| Peer::of(root, s).up())
+        }
+        PeersAction::Down { schemes } => {
+            let schemes = conformance::select(root, schemes, &[])?;
+            schemes.iter().try_for_each(|s| Peer::of(root, s).down())
+        }
     }
 }
 

@@ -1,12 +1,22 @@
 //! The conformance suite, backend by backend.
 
 use crate::failure::{Failure, Result};
-use crate::process;
+use crate::peers::Peer;
+use crate::{process, workspace};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A backend outside the workspace that keeps the contract too.
 const OUT_OF_TREE: &str = "tests/out-of-tree/Cargo.toml";
+
+/// What becomes of the page of a backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Page {
+    /// It is written.
+    Write,
+    /// It must be current already.
+    Check,
+}
 
 /// The schemes of the backends in this tree.
 fn schemes(root: &Path) -> Result<Vec<String>> {
@@ -20,26 +30,92 @@ fn schemes(root: &Path) -> Result<Vec<String>> {
     Ok(schemes)
 }
 
-/// Runs the suite for these schemes, or for all, and writes the page of each.
-pub(crate) fn run(root: &Path, wanted: &[String]) -> Result<()> {
+/// The schemes that are meant: those named, or all, less those left out. Unknown ones and
+/// nothing at all are errors.
+pub(crate) fn select(root: &Path, wanted: &[String], without: &[String]) -> Result<Vec<String>> {
     let known = schemes(root)?;
-    if let Some(unknown) = wanted.iter().find(|w| *w != "all" && !known.contains(w)) {
-        let known = known.join(", ");
-        return Err(Failure::new(format!(
-            "there is no backend `{unknown}`; known: {known}, all"
-        )));
+    let named = wanted.iter().filter(|w| *w != "all").chain(without);
+    for name in named {
+        if !known.contains(name) {
+            let known = known.join(", ");
+            return Err(Failure::new(format!(
+                "there is no backend `{name}`; known: {known}, all"
+            )));
+        }
     }
     let all = wanted.iter().any(|w| w == "all");
-    for scheme in known.iter().filter(|scheme| all || wanted.contains(scheme)) {
-        let folder = root.join("docs/conformance");
-        fs::create_dir_all(&folder).map_err(Failure::because("cannot make `docs/conformance`"))?;
-        let mut test = process::cargo(root);
-        test.args(["test", "--quiet", "--test", "conformance", "--package"])
-            .arg(format!("runner-manager-backend-{scheme}"))
-            .env("CONFORMANCE_REPORT", folder.join(format!("{scheme}.md")));
-        process::stream(&mut test)?;
+    let mut schemes = known;
+    schemes.retain(|s| (all || wanted.contains(s)) && !without.contains(s));
+    if schemes.is_empty() {
+        return Err(Failure::new("no backend is left to run the suite against"));
     }
-    Ok(())
+    Ok(schemes)
+}
+
+/// Runs the suite for these schemes, each against its peer, and goes on when one fails.
+pub(crate) fn run(root: &Path, schemes: &[String], page: Page) -> Result<()> {
+    let mut failures = Vec::new();
+    for scheme in schemes {
+        println!("\n-- conformance of {scheme} --");
+        if let Err(failure) = run_one(root, scheme, page) {
+            eprintln!("{failure}");
+            failures.push(format!("`{scheme}`: {failure}"));
+        }
+    }
+    if failures.is_empty() {
+        return Ok(());
+    }
+    let failures = failures.join("\n");
+    Err(Failure::new(format!("conformance of {failures}")))
+}
+
+/// Starts the peer, runs the suite, and stops the peer again if it was not up before.
+fn run_one(root: &Path, scheme: &str, page: Page) -> Result<()> {
+    let peer = Peer::of(root, scheme);
+    let was_up = peer.is_up();
+    peer.up()?;
+    let tested = peer.environment().and_then(|env| test(root, scheme, &env));
+    let stopped = if was_up { Ok(()) } else { peer.down() };
+    let written = tested?;
+    stopped?;
+    publish(root, scheme, &written, page)
+}
+
+/// Runs the suite, and gives the page that it wrote.
+fn test(root: &Path, scheme: &str, env: &[(String, String)]) -> Result<PathBuf> {
+    let folder = workspace::target(root).join("conformance");
+    fs::create_dir_all(&folder).map_err(Failure::because("cannot make the folder of reports"))?;
+    let written = folder.join(format!("{scheme}.md"));
+    // A page of an earlier run must not be taken for this one's.
+    let _ = fs::remove_file(&written);
+    let mut test = process::cargo(root);
+    test.args(["test", "--test", "conformance", "--package"])
+        .arg(format!("runner-manager-backend-{scheme}"))
+        .envs(env.iter().map(|(key, value)| (key, value)))
+        .env("CONFORMANCE_REPORT", &written)
+        .env("CONFORMANCE_JUNIT", folder.join(format!("{scheme}.xml")));
+    process::stream(&mut test)?;
+    Ok(written)
+}
+
+/// Writes the committed page of a backend, or checks that it is current.
+fn publish(root: &Path, scheme: &str, written: &Path, page: Page) -> Result<()> {
+    let new = fs::read_to_string(written).map_err(Failure::because(
+        "the suite wrote no page: some case did not run",
+    ))?;
+    let committed = root.join("docs/conformance").join(format!("{scheme}.md"));
+    if fs::read_to_string(&committed).is_ok_and(|old| old == new) {
+        return Ok(());
+    }
+    match page {
+        Page::Write => fs::write(&committed, new).map_err(Failure::because(format!(
+            "cannot write {}",
+            committed.display()
+        ))),
+        Page::Check => Err(Failure::new(format!(
+            "docs/conformance/{scheme}.md is out of date; `cargo xtask conformance {scheme}` writes it"
+        ))),
+    }
 }
 
 /// Plants every bug in the reference backend, and says which the suite finds.
@@ -52,16 +128,11 @@ pub(crate) fn mutations(root: &Path) -> Result<()> {
 
 /// Builds the backend outside the workspace and runs the suite against it.
 pub(crate) fn out_of_tree(root: &Path) -> Result<()> {
+    println!("\n-- conformance of a backend outside the tree --");
     let mut test = process::cargo(root);
-    test.args([
-        "test",
-        "--quiet",
-        "--locked",
-        "--manifest-path",
-        OUT_OF_TREE,
-    ])
-    .arg("--target-dir")
-    .arg(root.join("target"));
+    test.args(["test", "--locked", "--manifest-path", OUT_OF_TREE])
+        .arg("--target-dir")
+        .arg(workspace::target(root));
     process::stream(&mut test)
 }
 
@@ -70,10 +141,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_backends_are_found_and_others_refused() {
-        let root = crate::workspace::root().unwrap();
-        assert!(schemes(&root).unwrap().contains(&"process".to_owned()));
-        let refused = run(&root, &["zzz".to_owned()]).unwrap_err();
-        assert!(refused.to_string().contains("process"), "{refused}");
+    fn backends_are_selected_by_name_and_left_out_by_name() {
+        let root = workspace::root().expect("the root");
+        let words = |words: &[&str]| words.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>();
+        let all = select(&root, &words(&["all"]), &[]).expect("there are some");
+        assert!(all.contains(&"process".to_owned()));
+        let others = select(&root, &words(&["all"]), &words(&["process"]));
+        assert!(others.map_or(true, |others| !others.contains(&"process".to_owned())));
+        for (wanted, without) in [("zzz", "process"), ("all", "zzz"), ("process", "process")] {
+            let refused = select(&root, &words(&[wanted]), &words(&[without]));
+            assert!(
+                refused.is_err(),
+                "{wanted} without {without} gave {refused:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_page_that_is_out_of_date_is_an_error_until_it_is_written() {
+        let root = tempfile::tempdir().expect("a temporary folder");
+        fs::create_dir_all(root.path().join("docs/conformance")).expect("a folder");
+        let written = root.path().join("new.md");
+        let publish = |page| publish(root.path(), "x", &written, page);
+        assert!(publish(Page::Write).is_err(), "there is no page");
+        fs::write(&written, "new").expect("a page");
+        assert!(publish(Page::Check).is_err());
+        publish(Page::Write).expect("it is written");
+        publish(Page::Check).expect("it is current");
     }
 }

@@ -10,6 +10,7 @@ pub(crate) enum Step {
     Clippy,
     Features,
     Test,
+    Conformance,
     Docs,
     Deny,
     Schema,
@@ -23,6 +24,7 @@ impl Step {
             Self::Clippy => "clippy",
             Self::Features => "features",
             Self::Test => "test",
+            Self::Conformance => "conformance",
             Self::Docs => "docs",
             Self::Deny => "deny",
             Self::Schema => "schema",
@@ -35,6 +37,9 @@ impl Step {
             Self::Clippy => "no warning in any target, with all features",
             Self::Features => "the program builds with each feature alone and with none",
             Self::Test => "unit, contract and whole-program tests, with all features",
+            Self::Conformance => {
+                "every backend keeps the contract on its real peer, and its page is current"
+            }
             Self::Docs => "the API documentation builds, no link in the Markdown files is broken",
             Self::Deny => "licences, banned crates and sources of the dependencies",
             Self::Schema => "docs/config.schema.json is what the program generates",

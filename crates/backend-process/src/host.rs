@@ -4,12 +4,13 @@ use std::path::{Path, PathBuf};
 
 use runner_manager_core::{Capability, CloudInstance, ErrorKind, Result, RunnerName, Support};
 
-use crate::api::{Native, Sight};
+use crate::api::{Native, Sight, file_error};
 use crate::cgroup::Cgroups;
 use crate::config::ProcessConfig;
 use crate::disk::DiskWatch;
 use crate::exchange;
 use crate::fence::Fence;
+use crate::files;
 use crate::lock::Lock;
 use crate::logs;
 use crate::record::{Phase, Record};
@@ -149,7 +150,29 @@ impl Host {
 
     /// The record of a runner, if it has one.
     pub(crate) fn record(&self, name: &RunnerName) -> Result<Option<Record>> {
-        Record::load(&self.folder(name), name)
+        let record = Record::load(&self.folder(name), name)?;
+        if record.is_none() {
+            self.refuse_missing()?;
+        }
+        Ok(record)
+    }
+
+    /// The names in the work folder.
+    pub(crate) fn names(&self) -> Result<Vec<String>> {
+        let names = files::names(&self.work_dir)?;
+        if names.is_empty() {
+            self.refuse_missing()?;
+        }
+        Ok(names)
+    }
+
+    /// A work folder that is not there, because its disk is not mounted, holds runners all the
+    /// same: none of them is gone.
+    fn refuse_missing(&self) -> Result<()> {
+        match std::fs::metadata(&self.work_dir) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(file_error("find the work folder", &self.work_dir, error)),
+        }
     }
 
     /// The runner, if it exists.
@@ -166,7 +189,7 @@ impl Host {
         prefix: &runner_manager_core::NamePrefix,
     ) -> Result<Vec<CloudInstance>> {
         let mut found = Vec::new();
-        for file in crate::files::names(&self.work_dir)? {
+        for file in self.names()? {
             let Some(name) = prefix.owned(&file) else {
                 continue;
             };
@@ -196,6 +219,7 @@ pub(crate) fn capability(users: Option<&Users>, cgroups: bool) -> Capability {
         jit_config: Support::Native,
         registration_token: Support::Native,
         guest: Support::Native,
+        cloud_init: Support::Unsupported("the runner is started directly"),
         idle_stop: if cgroups {
             Support::Native
         } else {

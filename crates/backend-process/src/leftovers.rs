@@ -44,7 +44,7 @@ type Candidate = (&'static str, String, String, Option<Timestamp>);
 
 fn candidates(host: &Host) -> Result<Vec<Candidate>> {
     let mut found = Vec::new();
-    for name in names(&host.work_dir)? {
+    for name in host.names()? {
         let path = host.work_dir.join(&name);
         found.push(("folder", path.display().to_string(), name, modified(&path)));
     }

@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use runner_manager_core::{
-    CloudRunnerInstance, CloudRunnerState, Connected, Error, HealthState, InstanceId, NamePrefix,
-    RemoveToken, RunnerMetrics, RunnerName, Secret, Timings,
+    BackendContext, Budgets, Clock, CloudRunnerInstance, CloudRunnerState, Connected, Error,
+    HealthState, InstanceId, ManualClock, NamePrefix, RemoveToken, RunnerMetrics, RunnerName,
+    Secret, SystemClock, Timings,
 };
 
-use crate::{Failure, Harness};
+use crate::{Failure, Harness, JobFate};
 
 const PAUSE: Duration = Duration::from_millis(10);
 
@@ -18,6 +19,9 @@ const PAUSE: Duration = Duration::from_millis(10);
 pub struct Bench {
     pub(crate) harness: Arc<dyn Harness>,
     pub(crate) prefix: NamePrefix,
+    /// The clock of the managers' rules; it stands still but for what cases move it.
+    pub(crate) clock: Arc<ManualClock>,
+    budgets: Budgets,
 }
 
 /// What a stream of removals gave.
@@ -28,6 +32,9 @@ pub(crate) struct Removed {
 }
 
 impl Bench {
+    /// How many characters all prefixes of one case begin with, and those of no other.
+    pub const STEM: usize = 8;
+
     /// A bench with a random prefix.
     ///
     /// # Panics
@@ -35,10 +42,23 @@ impl Bench {
     #[must_use]
     pub fn new(harness: Arc<dyn Harness>) -> Self {
         let random = InstanceId::random();
-        let prefix = format!("c{}", &random.as_str()[..7]);
+        let prefix = format!("c{}", &random.as_str()[..Self::STEM - 1]);
         #[expect(clippy::expect_used, reason = "letters and digits only")]
         let prefix = NamePrefix::new(prefix).expect("a valid prefix");
-        Self { harness, prefix }
+        Self {
+            harness,
+            prefix,
+            clock: Arc::new(ManualClock::new(SystemClock.now())),
+            budgets: Budgets::default(),
+        }
+    }
+
+    /// The same bench with another prefix.
+    pub(crate) fn with_prefix(&self, prefix: NamePrefix) -> Self {
+        Self {
+            prefix,
+            ..self.clone()
+        }
     }
 
     /// Timings without a grace period.
@@ -55,14 +75,20 @@ impl Bench {
     }
 
     pub(crate) async fn manager_with(&self, timings: &Timings) -> Result<Connected, Failure> {
-        Ok(self.harness.manager(&self.prefix, timings).await?)
+        let context = BackendContext {
+            prefix: self.prefix.clone(),
+            timings: timings.clone(),
+            clock: self.clock.clone(),
+            budgets: self.budgets.clone(),
+        };
+        Ok(self.harness.manager(context).await?)
     }
 
     /// A manager of another prefix that begins with this one's.
     pub(crate) async fn neighbour(&self) -> Result<Connected, Failure> {
         let prefix = NamePrefix::new(format!("{}0", self.prefix))
             .map_err(|e| Failure::new(e.to_string()))?;
-        Ok(self.harness.manager(&prefix, &Self::timings()).await?)
+        self.with_prefix(prefix).manager().await
     }
 
     /// Creates a runner and waits until it listens.
@@ -113,6 +139,32 @@ impl Bench {
                 _ => tokio::time::sleep(PAUSE).await,
             }
         }
+    }
+
+    /// Lets a job begin on a runner, and waits until it runs.
+    pub(crate) async fn start_job(&self, name: &RunnerName) -> Result<(), Failure> {
+        self.harness.offer_job(name).await?;
+        let end = Instant::now() + self.harness.patience();
+        while self.harness.job_fate(name).await != JobFate::Runs {
+            if Instant::now() > end {
+                let text = format!("the job offered to {name} did not begin in time");
+                return Err(Failure::new(text));
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        Ok(())
+    }
+
+    /// Leaves one thing of each kind that can be left, each of a runner of its own. Answers the
+    /// names.
+    pub(crate) async fn leave_leftovers(&self) -> Result<Vec<RunnerName>, Failure> {
+        let mut names = Vec::new();
+        for kind in self.harness.leftover_kinds() {
+            let name = self.prefix.runner_name(&InstanceId::random());
+            self.harness.leave_leftover(&name, kind).await?;
+            names.push(name);
+        }
+        Ok(names)
     }
 
     /// How many things of the prefix exist, by the harness's count.

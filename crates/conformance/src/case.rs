@@ -5,39 +5,58 @@ use std::fmt;
 use futures::future::BoxFuture;
 use runner_manager_core::Error;
 
-use crate::Bench;
+use crate::{Bench, Cannot};
 
 /// What a case showed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// The contract is kept.
     Verified,
     /// The backend cannot do this, says so, and refuses without effect.
     Refused(&'static str),
-    /// The harness cannot bring it about, for this reason.
-    Waived(&'static str),
+    /// The harness cannot bring it about, and a waiver with this reason excuses it.
+    Waived(String),
 }
 
-/// Why a case failed.
-#[derive(Debug)]
-pub struct Failure(String);
+/// Why a case did not come to its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failure {
+    /// The contract is broken.
+    Wrong(String),
+    /// The harness cannot bring about what the case needs, for this reason.
+    Cannot(&'static str),
+}
 
 impl Failure {
     /// A failure in words.
     pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
+        Self::Wrong(text.into())
     }
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        match self {
+            Self::Wrong(text) => f.write_str(text),
+            Self::Cannot(reason) => {
+                write!(
+                    f,
+                    "the harness cannot bring it about, and no waiver excuses it: {reason}"
+                )
+            }
+        }
     }
 }
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        Self(format!("unexpected error: {error}"))
+        Self::Wrong(format!("unexpected error: {error}"))
+    }
+}
+
+impl From<Cannot> for Failure {
+    fn from(Cannot(reason): Cannot) -> Self {
+        Self::Cannot(reason)
     }
 }
 
@@ -61,13 +80,4 @@ macro_rules! check {
     };
 }
 
-/// Waives the case when the harness cannot do its part.
-macro_rules! need {
-    ($did:expr) => {
-        if let $crate::Did::Cannot(reason) = $did {
-            return Ok($crate::Outcome::Waived(reason));
-        }
-    };
-}
-
-pub(crate) use {check, need};
+pub(crate) use check;

@@ -3,12 +3,20 @@
 mod bench;
 mod case;
 mod cases;
+mod fault;
 mod harness;
+mod program;
 mod report;
 mod run;
+mod seen;
+mod waivers;
 
 pub use bench::Bench;
 pub use case::{Case, Failure, Outcome, Verdict};
 pub use cases::cases;
-pub use harness::{Counts, Did, Fault, Harness};
-pub use run::{main, run_case};
+pub use fault::Fault;
+pub use harness::Harness;
+pub use program::main;
+pub use run::run_case;
+pub use seen::{Cannot, Counts, Did, Exposure, JobFate, Place, Planted, Received, Seen, trace};
+pub use waivers::Waivers;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use serde::de::DeserializeOwned;
 
-use crate::{Clock, CloudRunnerManager, Error, ErrorKind, NamePrefix, Result, Timings};
+use crate::{Budgets, Clock, CloudRunnerManager, Error, ErrorKind, NamePrefix, Result, Timings};
 
 /// A connected backend.
 pub type Connected = Arc<dyn CloudRunnerManager>;
@@ -19,6 +19,8 @@ pub struct BackendContext {
     pub timings: Timings,
     /// The clock of the shared rules.
     pub clock: Arc<dyn Clock>,
+    /// The rate budgets of API accounts, shared by all pools.
+    pub budgets: Budgets,
 }
 
 /// A backend: the one static item that its crate exports.

@@ -27,6 +27,9 @@ pub struct Capability {
     pub registration_token: Support,
     /// Looking into an instance for health and metrics.
     pub guest: Support,
+    /// Setup by cloud-init, whose status the health rules use. Without it, an instance is judged
+    /// by its state and its runner alone.
+    pub cloud_init: Support,
     /// Stopping an idle runner in one step with the check that it is idle.
     pub idle_stop: Support,
     /// Text of the instance's console, for failed boots.

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod backend;
+mod budget;
 mod capability;
 mod clock;
 mod cloud;
@@ -20,6 +21,7 @@ mod secret;
 mod support;
 
 pub use backend::{Backend, BackendContext, Connected, parse_section};
+pub use budget::{Budget, BudgetLimits, Budgets, Permit};
 pub use capability::{Capability, Support};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use cloud::{Cloud, CloudInstance, LaunchSpec, Leftover};

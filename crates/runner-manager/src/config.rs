@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use runner_manager_core::{
-    BackendContext, Error, ErrorKind, GitHubPath, Labels, NamePrefix, Result, Secret, SecretSource,
-    SupportServiceConfig, SystemClock, Timings,
+    BackendContext, Budgets, Error, ErrorKind, GitHubPath, Labels, NamePrefix, Result, Secret,
+    SecretSource, SupportServiceConfig, SystemClock, Timings,
 };
 use runner_manager_fleet::{
     Architecture, DemandSource, FleetConfig, PlannerConfig, PoolConfig, Registration,
@@ -297,8 +297,8 @@ impl Config {
         Ok(Some((section.listen, secrets.collect::<Result<_>>()?)))
     }
 
-    /// Connects the backend of every pool.
-    pub(crate) async fn connect(&self) -> Result<Vec<PoolConfig>> {
+    /// Connects the backend of every pool. Pools of one API account share its budget.
+    pub(crate) async fn connect(&self, budgets: &Budgets) -> Result<Vec<PoolConfig>> {
         let mut pools = Vec::new();
         for (index, pool) in self.pools.iter().enumerate() {
             let at = |error: Error| {
@@ -310,7 +310,7 @@ impl Config {
                     None => error,
                 }
             };
-            pools.push(pool.connect().await.map_err(at)?);
+            pools.push(pool.connect(budgets).await.map_err(at)?);
         }
         Ok(pools)
     }
@@ -362,7 +362,7 @@ impl Pool {
         }
     }
 
-    async fn connect(&self) -> Result<PoolConfig> {
+    async fn connect(&self, budgets: &Budgets) -> Result<PoolConfig> {
         let backend = backends::find(&self.backend)?;
         let timings = Timings {
             grace: Duration::from_secs(self.grace_seconds),
@@ -372,6 +372,7 @@ impl Pool {
             prefix: self.prefix()?,
             timings: timings.clone(),
             clock: Arc::new(SystemClock),
+            budgets: budgets.clone(),
         };
         let section = serde_json::to_value(self.process.clone().unwrap_or_default())
             .map_err(|e| wrong("cannot read the backend's section").with_source(e))?;

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use runner_manager_core::{
-    BackendContext, Error, ErrorKind, GitHubPath, Label, Labels, NamePrefix, Result, Secret,
-    SupportServiceConfig, SystemClock, Timings,
+    BackendContext, Budgets, Error, ErrorKind, GitHubPath, Label, Labels, NamePrefix, Result,
+    Secret, SupportServiceConfig, SystemClock, Timings,
 };
 use runner_manager_fleet::{
     Architecture, DemandSource, Fleet, FleetConfig, PoolConfig, Registration,
@@ -154,6 +154,7 @@ async fn pool(work_dir: &Path, runner_dir: &Path) -> Result<PoolConfig> {
         prefix: NamePrefix::new(PREFIX).map_err(invalid)?,
         timings: timings.clone(),
         clock: Arc::new(SystemClock),
+        budgets: Budgets::default(),
     };
     let section = serde_json::json!({ "work_dir": work_dir, "runner_dir": runner_dir });
     let backend = crate::backends::find("process")?;

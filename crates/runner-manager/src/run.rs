@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use runner_manager_core::{Error, ErrorKind, Result, SystemClock};
+use runner_manager_core::{Budgets, Error, ErrorKind, Result, SystemClock};
 use runner_manager_fleet::Fleet;
 use runner_manager_server::{AdminServer, WebhookServer};
 use runner_manager_store::Store;
@@ -18,7 +18,8 @@ pub(crate) async fn run(path: &Path) -> Result<()> {
     let config = Config::read(path)?;
     let github = config.github()?;
     let webhook = config.webhook()?;
-    let pools = config.connect().await?;
+    let budgets = Budgets::default();
+    let pools = config.connect(&budgets).await?;
     let mut hangup = on(SignalKind::hangup())?;
     let mut terminate = on(SignalKind::terminate())?;
     let mut interrupt = on(SignalKind::interrupt())?;
@@ -47,7 +48,7 @@ pub(crate) async fn run(path: &Path) -> Result<()> {
             _ = hangup.recv() => "SIGHUP",
             () = file.changed() => "the file has changed",
         };
-        match reload(path, &fleet).await {
+        match reload(path, &fleet, &budgets).await {
             Ok(()) => tracing::info!(reason = told, "the pools were read anew"),
             Err(error) => {
                 tracing::error!(reason = told, %error, "cannot read the pools anew; they stay as they are");
@@ -60,8 +61,9 @@ pub(crate) async fn run(path: &Path) -> Result<()> {
     Ok(())
 }
 
-async fn reload(path: &Path, fleet: &Fleet) -> Result<()> {
-    fleet.reload(Config::read(path)?.connect().await?).await
+async fn reload(path: &Path, fleet: &Fleet, budgets: &Budgets) -> Result<()> {
+    let pools = Config::read(path)?.connect(budgets).await?;
+    fleet.reload(pools).await
 }
 
 fn on(kind: SignalKind) -> Result<Signal> {
@@ -76,7 +78,7 @@ pub(crate) async fn check(path: &Path, json: bool) -> Result<ExitCode> {
         format!("the file is valid: {} pools", config.pools.len()),
         None,
     )];
-    match config.connect().await {
+    match config.connect(&Budgets::default()).await {
         Ok(_) => findings.push((true, "every backend can be used".into(), None)),
         Err(error) => findings.push((false, error.to_string(), None)),
     }

@@ -1,6 +1,6 @@
 //! A backend that keeps its instances on a shelf in memory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -18,6 +18,10 @@ pub struct Item {
     pub runs: bool,
     /// Whether a job runs on it.
     pub job: bool,
+    /// Whether its runner listens.
+    pub listens: bool,
+    /// What its runner left for the manager.
+    pub files: HashMap<ExchangeFile, Vec<u8>>,
     /// When it was put there.
     pub since: Timestamp,
 }
@@ -49,6 +53,7 @@ impl ShelfCloud {
                 jit_config: Support::Native,
                 registration_token: Support::Unsupported("nothing here runs `config.sh`"),
                 guest: Support::Native,
+                cloud_init: Support::Unsupported("nothing boots on a shelf"),
                 idle_stop: Support::Native,
                 console: Support::Unsupported("a shelf has no console"),
                 resource_limits: Support::Unsupported("a shelf has no limits"),
@@ -86,6 +91,8 @@ impl Cloud for ShelfCloud {
         let item = items.entry(spec.name.clone()).or_insert_with(|| Item {
             runs: true,
             job: false,
+            listens: true,
+            files: HashMap::from([(ExchangeFile::Installed, b"1700000000".to_vec())]),
             since: Timestamp::now(),
         });
         Ok(show(&spec.name, item))
@@ -140,9 +147,9 @@ impl Guest for ShelfGuest {
             .get(&self.name)
             .ok_or_else(|| Error::new(ErrorKind::Unreachable, "the instance is gone"))?;
         Ok(GuestProbe {
-            installed: true,
+            installed: item.files.contains_key(&ExchangeFile::Installed),
             cloud_init: None,
-            listener: item.runs,
+            listener: item.runs && item.listens,
             worker: item.job,
         })
     }
@@ -153,13 +160,21 @@ impl Guest for ShelfGuest {
             None => StopOutcome::NotRunning,
             Some(item) if item.job && mode == StopMode::Idle => StopOutcome::Busy,
             Some(item) => {
-                item.runs = false;
+                (item.runs, item.job) = (false, false);
                 StopOutcome::Stopped
             }
         })
     }
 
-    async fn read_file(&self, _: ExchangeFile) -> Result<GuestFile> {
-        Ok(GuestFile::Absent)
+    async fn read_file(&self, file: ExchangeFile) -> Result<GuestFile> {
+        let items = self.shelf.items();
+        let bytes = items.get(&self.name).and_then(|item| item.files.get(&file));
+        Ok(match bytes {
+            None => GuestFile::Absent,
+            Some(bytes) if bytes.len() > ExchangeFile::MAX_BYTES => {
+                GuestFile::Refused("is larger than 1024 bytes".into())
+            }
+            Some(bytes) => GuestFile::Bytes(bytes.clone()),
+        })
     }
 }

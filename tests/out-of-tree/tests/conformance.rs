@@ -1,23 +1,36 @@
 //! The proof that the shelf keeps the contract.
 
+use std::collections::HashSet;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
-use runner_manager_conformance::{Counts, Did, Fault, Harness};
+use runner_manager_conformance::{
+    Cannot, Counts, Did, Exposure, Fault, Harness, JobFate, Place, Planted, Received, Seen,
+};
 use runner_manager_core::{
-    Connected, CreateRunner, GitHubPath, GitHubRunnerConfig, HostedRunners, InstanceId, Labels,
-    NamePrefix, Result, RunnerCredential, RunnerName, Secret, SupportServiceConfig, SystemClock,
-    Timings,
+    BackendContext, CloudInitStatus, CloudRunnerState, Connected, CreateRunner, ExchangeFile,
+    GitHubPath, GitHubRunnerConfig, HostedRunners, InstanceId, Labels, NamePrefix, Result,
+    RunnerCredential, RunnerName, Secret, SupportServiceConfig,
 };
 use shelf_backend::{Item, Shelf, ShelfCloud};
 
-struct ShelfHarness(Shelf);
+const MEMORY: Cannot = Cannot("memory does not fail, and is asked directly");
+
+#[derive(Default)]
+struct ShelfHarness {
+    shelf: Shelf,
+    /// The runners whose job once ran.
+    began: Mutex<HashSet<RunnerName>>,
+}
 
 impl ShelfHarness {
     fn change(&self, name: &RunnerName, change: impl FnOnce(&mut Item)) -> Did {
-        change(self.0.items().get_mut(name).expect("the case made it"));
-        Did::Done
+        let mut items = self.shelf.items();
+        let item = items.get_mut(name).ok_or(Cannot("it is gone"))?;
+        change(item);
+        Ok(())
     }
 }
 
@@ -27,14 +40,13 @@ impl Harness for ShelfHarness {
         "shelf"
     }
 
-    async fn manager(&self, prefix: &NamePrefix, timings: &Timings) -> Result<Connected> {
-        let cloud = ShelfCloud::new(self.0.clone());
-        let (prefix, clock) = (prefix.clone(), Arc::new(SystemClock));
+    async fn manager(&self, context: BackendContext) -> Result<Connected> {
+        let cloud = ShelfCloud::new(self.shelf.clone());
         Ok(Arc::new(HostedRunners::new(
             cloud,
-            prefix,
-            timings.clone(),
-            clock,
+            context.prefix,
+            context.timings,
+            context.clock,
         )))
     }
 
@@ -51,13 +63,51 @@ impl Harness for ShelfHarness {
     }
 
     async fn count(&self, prefix: &NamePrefix) -> Counts {
-        let items = self.0.items();
+        let items = self.shelf.items();
         let mine = items.keys().filter(|name| name.prefix() == prefix);
-        Counts::from([("items", mine.count())])
+        Counts::from([("instances", mine.count())])
     }
 
-    async fn start_job(&self, name: &RunnerName) -> Did {
-        self.change(name, |item| item.job = true)
+    fn list_calls(&self, _: &NamePrefix) -> Seen<usize> {
+        Err(MEMORY)
+    }
+
+    fn requests(&self, _: &NamePrefix) -> Seen<usize> {
+        Err(MEMORY)
+    }
+
+    fn page_size(&self) -> Option<usize> {
+        None
+    }
+
+    async fn received(&self, _: &RunnerName) -> Seen<Received> {
+        Err(Cannot(
+            "nothing runs on a shelf, so that nothing is given to it",
+        ))
+    }
+
+    async fn exposed(&self, _: &RunnerName, _: Place) -> Seen<Vec<Exposure>> {
+        // The shelf keeps nothing of a request but the name.
+        Ok(Vec::new())
+    }
+
+    async fn offer_job(&self, name: &RunnerName) -> Did {
+        let mut items = self.shelf.items();
+        if let Some(item) = items.get_mut(name).filter(|item| item.runs && item.listens) {
+            item.job = true;
+            let mut began = self.began.lock().unwrap_or_else(PoisonError::into_inner);
+            began.insert(name.clone());
+        }
+        Ok(())
+    }
+
+    async fn job_fate(&self, name: &RunnerName) -> JobFate {
+        let began = self.began.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.shelf.items().get(name) {
+            _ if !began.contains(name) => JobFate::NotBegun,
+            Some(item) if item.job => JobFate::Runs,
+            _ => JobFate::Killed,
+        }
     }
 
     async fn stop(&self, name: &RunnerName) -> Did {
@@ -65,34 +115,81 @@ impl Harness for ShelfHarness {
     }
 
     async fn vanish(&self, name: &RunnerName) -> Did {
-        self.0.items().remove(name);
-        Did::Done
+        self.shelf.items().remove(name);
+        Ok(())
     }
 
-    async fn leave_leftover(&self, _: &RunnerName) -> Did {
-        Did::Cannot("an instance is one item, of which nothing can be left")
+    async fn end_runner(&self, name: &RunnerName) -> Did {
+        self.change(name, |item| item.listens = false)
     }
 
-    async fn make_stranger(&self, _: &RunnerName) -> Did {
-        Did::Cannot("nobody else has a key to the shelf")
+    fn native_states(&self) -> Vec<(&'static str, CloudRunnerState)> {
+        vec![
+            ("runs", CloudRunnerState::Active),
+            ("lies still", CloudRunnerState::Stopped),
+        ]
     }
 
-    async fn take_stranger(&self, _: &RunnerName) -> bool {
+    async fn force_state(&self, name: &RunnerName, native: &'static str) -> Did {
+        self.change(name, |item| item.runs = native == "runs")
+    }
+
+    async fn make_twin(&self, _: &RunnerName) -> Did {
+        Err(Cannot("a name has one place on the shelf"))
+    }
+
+    async fn make_stranger(&self, _: &str) -> Did {
+        Err(Cannot("nobody else has a key to the shelf"))
+    }
+
+    async fn take_stranger(&self, _: &str) -> bool {
         false
     }
 
+    fn leftover_kinds(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    async fn leave_leftover(&self, _: &RunnerName, _: &'static str) -> Did {
+        Err(Cannot(
+            "an instance is one item, of which nothing can be left",
+        ))
+    }
+
+    async fn set_cloud_init(&self, _: &RunnerName, _: CloudInitStatus) -> Did {
+        Err(Cannot("nothing boots on a shelf"))
+    }
+
+    async fn put_file(&self, name: &RunnerName, file: ExchangeFile, what: Planted) -> Did {
+        let bytes = match what {
+            Planted::Nothing => None,
+            Planted::Bytes(bytes) => Some(bytes),
+            Planted::Symlink | Planted::Endless => {
+                return Err(Cannot("the files of a shelf are bytes in memory"));
+            }
+        };
+        self.change(name, |item| {
+            item.files.remove(&file);
+            item.files.extend(bytes.map(|bytes| (file, bytes)));
+        })
+    }
+
     async fn fail(&self, _: &NamePrefix, _: Fault) -> Did {
-        Did::Cannot("memory does not fail")
+        Err(MEMORY)
     }
 
     async fn mend(&self, _: &NamePrefix) {}
 
-    fn list_calls(&self, _: &NamePrefix) -> Option<usize> {
-        None
+    fn patience(&self) -> Duration {
+        Duration::from_secs(5)
+    }
+
+    fn window(&self) -> Duration {
+        Duration::from_millis(300)
     }
 }
 
 fn main() -> ExitCode {
-    let harness: Arc<dyn Harness> = Arc::new(ShelfHarness(Shelf::default()));
-    runner_manager_conformance::main(&harness)
+    let harness: Arc<dyn Harness> = Arc::new(ShelfHarness::default());
+    runner_manager_conformance::main(&harness, include_str!("../waivers.toml"))
 }

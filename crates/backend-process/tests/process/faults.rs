@@ -239,6 +239,7 @@ async fn wrong_configurations_say_what_to_do() {
             prefix: NamePrefix::new("app").unwrap(),
             timings: runner_manager_core::Timings::default(),
             clock: std::sync::Arc::new(runner_manager_core::SystemClock),
+            budgets: runner_manager_core::Budgets::default(),
         };
         let connect = runner_manager_backend_process::BACKEND.connect;
         let error = connect(context, section).await.err().unwrap();

@@ -134,6 +134,7 @@ impl Bed {
                 ..Timings::default()
             },
             clock: Arc::new(SystemClock),
+            budgets: runner_manager_core::Budgets::default(),
         };
         (BACKEND.connect)(context, self.section()).await
     }

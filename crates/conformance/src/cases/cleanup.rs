@@ -6,13 +6,13 @@ use futures::StreamExt;
 use runner_manager_core::{HealthState, InstanceId, Timings};
 
 use crate::bench::{cleanup, token};
-use crate::case::{check, need};
+use crate::case::check;
 use crate::{Bench, Fault, Outcome, Verdict};
 
 pub(super) async fn healthy_and_busy_runners_stay(b: Bench) -> Verdict {
     let manager = b.manager().await?;
     let (idle, busy) = (b.runner(&manager).await?, b.runner(&manager).await?);
-    need!(b.harness.start_job(&busy).await);
+    b.start_job(&busy).await?;
     for _ in 0..2 {
         let removed = cleanup(&manager).await;
         check!(
@@ -31,7 +31,7 @@ pub(super) async fn healthy_and_busy_runners_stay(b: Bench) -> Verdict {
 pub(super) async fn unhealthy_runners_go(b: Bench) -> Verdict {
     let manager = b.manager().await?;
     let (ill, well) = (b.runner(&manager).await?, b.runner(&manager).await?);
-    need!(b.harness.stop(&ill).await);
+    b.harness.stop(&ill).await?;
     b.until(&manager, ill.instance_id(), "unhealthy", |r| {
         r.health == HealthState::Unhealthy
     })
@@ -47,7 +47,7 @@ pub(super) async fn unhealthy_runners_go(b: Bench) -> Verdict {
 pub(super) async fn unknown_runners_stay(b: Bench) -> Verdict {
     let manager = b.manager().await?;
     let name = b.runner(&manager).await?;
-    need!(b.harness.fail(&b.prefix, Fault::Guest).await);
+    b.harness.fail(&b.prefix, Fault::Guest).await?;
     let removed = cleanup(&manager).await;
     b.harness.mend(&b.prefix).await;
     check!(removed.metrics.is_empty(), "{removed:?}");
@@ -62,13 +62,12 @@ pub(super) async fn nothing_young_is_touched(b: Bench) -> Verdict {
     };
     let manager = b.manager_with(&timings).await?;
     let ill = b.runner(&manager).await?;
-    need!(b.harness.stop(&ill).await);
+    b.harness.stop(&ill).await?;
     b.until(&manager, ill.instance_id(), "unhealthy", |r| {
         r.health == HealthState::Unhealthy
     })
     .await?;
-    let leftover = b.prefix.runner_name(&InstanceId::random());
-    b.harness.leave_leftover(&leftover).await;
+    b.leave_leftovers().await?;
     let before = b.harness.count(&b.prefix).await;
     let removed = cleanup(&manager).await;
     check!(removed.metrics.is_empty(), "{removed:?}");
@@ -79,11 +78,11 @@ pub(super) async fn nothing_young_is_touched(b: Bench) -> Verdict {
 
 pub(super) async fn leftovers_go_after_the_grace_period(b: Bench) -> Verdict {
     let manager = b.manager().await?;
-    let name = b.prefix.runner_name(&InstanceId::random());
-    need!(b.harness.leave_leftover(&name).await);
-    check!(b.left().await > 0, "the harness counts no leftover");
-    let found = manager.get_runner(name.instance_id()).await?;
-    check!(found.is_none(), "a leftover is no runner: {found:?}");
+    for name in b.leave_leftovers().await? {
+        check!(b.left().await > 0, "the harness counts no leftover");
+        let found = manager.get_runner(name.instance_id()).await?;
+        check!(found.is_none(), "a leftover is no runner: {found:?}");
+    }
     b.cleaned(&manager).await?;
     let again = cleanup(&manager).await;
     check!(
@@ -96,16 +95,15 @@ pub(super) async fn leftovers_go_after_the_grace_period(b: Bench) -> Verdict {
 pub(super) async fn a_longer_prefix_is_untouched(b: Bench) -> Verdict {
     let (manager, neighbour) = (b.manager().await?, b.neighbour().await?);
     let theirs = b.runner(&neighbour).await?;
-    need!(b.harness.stop(&theirs).await);
-    let leftover = neighbour.name_prefix().runner_name(&InstanceId::random());
-    b.harness.leave_leftover(&leftover).await;
+    b.harness.stop(&theirs).await?;
     let prefix = neighbour.name_prefix().clone();
+    let there = b.with_prefix(prefix.clone());
+    there.leave_leftovers().await?;
     let before = b.harness.count(&prefix).await;
     for _ in 0..3 {
         cleanup(&manager).await;
     }
     let after = b.harness.count(&prefix).await;
-    let there = Bench { prefix, ..b };
     neighbour
         .delete_runner(theirs.instance_id(), &token())
         .await?;
@@ -117,12 +115,12 @@ pub(super) async fn a_longer_prefix_is_untouched(b: Bench) -> Verdict {
 pub(super) async fn what_lacks_the_mark_is_untouched(b: Bench) -> Verdict {
     let manager = b.manager().await?;
     let name = b.prefix.runner_name(&InstanceId::random());
-    need!(b.harness.make_stranger(&name).await);
+    b.harness.make_stranger(&name.to_string()).await?;
     for _ in 0..3 {
         cleanup(&manager).await;
     }
     check!(
-        b.harness.take_stranger(&name).await,
+        b.harness.take_stranger(&name.to_string()).await,
         "the stranger's is gone"
     );
     Ok(Outcome::Verified)
@@ -131,7 +129,7 @@ pub(super) async fn what_lacks_the_mark_is_untouched(b: Bench) -> Verdict {
 pub(super) async fn two_managers_at_once_do_no_harm(b: Bench) -> Verdict {
     let (one, two) = (b.manager().await?, b.manager().await?);
     let (ill, well) = (b.runner(&one).await?, b.runner(&one).await?);
-    need!(b.harness.stop(&ill).await);
+    b.harness.stop(&ill).await?;
     b.until(&one, ill.instance_id(), "unhealthy", |r| {
         r.health == HealthState::Unhealthy
     })
@@ -155,13 +153,13 @@ pub(super) async fn one_failure_does_not_end_it(b: Bench) -> Verdict {
     let manager = b.manager().await?;
     for _ in 0..3 {
         let ill = b.runner(&manager).await?;
-        need!(b.harness.stop(&ill).await);
+        b.harness.stop(&ill).await?;
         b.until(&manager, ill.instance_id(), "unhealthy", |r| {
             r.health == HealthState::Unhealthy
         })
         .await?;
     }
-    need!(b.harness.fail(&b.prefix, Fault::Terminate).await);
+    b.harness.fail(&b.prefix, Fault::Terminate).await?;
     let removed = cleanup(&manager).await;
     b.harness.mend(&b.prefix).await;
     check!(!removed.errors.is_empty(), "the failure is not told");
@@ -178,7 +176,7 @@ pub(super) async fn dropped_midway_it_can_be_repeated(b: Bench) -> Verdict {
     let manager = b.manager().await?;
     for _ in 0..3 {
         let ill = b.runner(&manager).await?;
-        need!(b.harness.stop(&ill).await);
+        b.harness.stop(&ill).await?;
         b.until(&manager, ill.instance_id(), "unhealthy", |r| {
             r.health == HealthState::Unhealthy
         })

@@ -9,7 +9,7 @@ use runner_manager_core::{
 };
 
 use crate::bench::{cleanup, flush, poll_times, token};
-use crate::case::{check, need};
+use crate::case::check;
 use crate::{Bench, Failure, Fault, Outcome, Verdict};
 
 pub(super) async fn appears_by_name_and_id(b: Bench) -> Verdict {
@@ -102,7 +102,7 @@ pub(super) async fn a_prefix_of_the_greatest_length_works(b: Bench) -> Verdict {
     let Some(prefix) = longest else {
         return Err(Failure::new("no longer prefix is taken"));
     };
-    let b = Bench { prefix, ..b };
+    let b = b.with_prefix(prefix);
     let manager = b.manager().await?;
     let name = b.runner(&manager).await?;
     manager.delete_runner(name.instance_id(), &token()).await?;
@@ -129,7 +129,7 @@ pub(super) async fn another_manager_of_the_prefix_sees_it(b: Bench) -> Verdict {
 
 pub(super) async fn a_refused_launch_leaves_nothing(b: Bench) -> Verdict {
     let manager = b.manager().await?;
-    need!(b.harness.fail(&b.prefix, Fault::Launch).await);
+    b.harness.fail(&b.prefix, Fault::Launch).await?;
     let id = InstanceId::random();
     let refused = manager.create_runner(b.harness.request(id)).await;
     check!(refused.is_err(), "the launch should have failed");
@@ -139,7 +139,7 @@ pub(super) async fn a_refused_launch_leaves_nothing(b: Bench) -> Verdict {
 
 pub(super) async fn a_launch_whose_answer_is_lost_leaves_nothing(b: Bench) -> Verdict {
     let manager = b.manager().await?;
-    need!(b.harness.fail(&b.prefix, Fault::LaunchAfterEffect).await);
+    b.harness.fail(&b.prefix, Fault::LaunchAfterEffect).await?;
     let id = InstanceId::random();
     let lost = manager.create_runner(b.harness.request(id)).await;
     check!(lost.is_err(), "the launch should have failed");
@@ -153,7 +153,7 @@ pub(super) async fn a_launch_that_hangs_ends_at_its_deadline(b: Bench) -> Verdic
         ..Bench::timings()
     };
     let manager = b.manager_with(&timings).await?;
-    need!(b.harness.fail(&b.prefix, Fault::LaunchHangs).await);
+    b.harness.fail(&b.prefix, Fault::LaunchHangs).await?;
     let id = InstanceId::random();
     let hung = manager.create_runner(b.harness.request(id)).await;
     let kind = hung.as_ref().err().map(runner_manager_core::Error::kind);

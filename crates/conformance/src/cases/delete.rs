@@ -3,7 +3,7 @@
 use runner_manager_core::InstanceId;
 
 use crate::bench::{poll_times, token};
-use crate::case::{check, need};
+use crate::case::check;
 use crate::{Bench, Failure, Fault, Outcome, Verdict};
 
 pub(super) async fn the_metrics_name_the_runner(b: Bench) -> Verdict {
@@ -39,7 +39,7 @@ pub(super) async fn twice_is_none(b: Bench) -> Verdict {
 pub(super) async fn a_busy_runner_goes_too(b: Bench) -> Verdict {
     let manager = b.manager().await?;
     let name = b.runner(&manager).await?;
-    need!(b.harness.start_job(&name).await);
+    b.start_job(&name).await?;
     manager.delete_runner(name.instance_id(), &token()).await?;
     b.nothing_left().await?;
     Ok(Outcome::Verified)
@@ -61,7 +61,7 @@ pub(super) async fn at_once_from_two_managers(b: Bench) -> Verdict {
 pub(super) async fn a_stopped_instance_goes(b: Bench) -> Verdict {
     let manager = b.manager().await?;
     let name = b.runner(&manager).await?;
-    need!(b.harness.stop(&name).await);
+    b.harness.stop(&name).await?;
     manager.delete_runner(name.instance_id(), &token()).await?;
     b.nothing_left().await?;
     Ok(Outcome::Verified)
@@ -70,7 +70,7 @@ pub(super) async fn a_stopped_instance_goes(b: Bench) -> Verdict {
 pub(super) async fn a_refused_delete_can_be_repeated(b: Bench) -> Verdict {
     let manager = b.manager().await?;
     let name = b.runner(&manager).await?;
-    need!(b.harness.fail(&b.prefix, Fault::Terminate).await);
+    b.harness.fail(&b.prefix, Fault::Terminate).await?;
     let refused = manager.delete_runner(name.instance_id(), &token()).await;
     check!(refused.is_err(), "{refused:?}");
     let found = manager.get_runner(name.instance_id()).await?;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use runner_manager_core::{InstanceId, Support};
 
 use crate::bench::{flush, token};
-use crate::case::{check, need};
+use crate::case::check;
 use crate::{Bench, Fault, Outcome, Verdict};
 
 pub(super) async fn nothing_gives_nothing(b: Bench) -> Verdict {
@@ -21,7 +21,7 @@ pub(super) async fn nothing_gives_nothing(b: Bench) -> Verdict {
 pub(super) async fn idle_leaves_busy(b: Bench) -> Verdict {
     let manager = b.manager().await?;
     let (idle, busy) = (b.runner(&manager).await?, b.runner(&manager).await?);
-    need!(b.harness.start_job(&busy).await);
+    b.start_job(&busy).await?;
     let flushed = flush(&manager, false).await;
     check!(flushed.errors.is_empty(), "{:?}", flushed.errors);
     let left: Vec<_> = manager
@@ -51,7 +51,7 @@ pub(super) async fn idle_leaves_busy(b: Bench) -> Verdict {
 pub(super) async fn busy_takes_all(b: Bench) -> Verdict {
     let manager = b.manager().await?;
     let (idle, busy) = (b.runner(&manager).await?, b.runner(&manager).await?);
-    need!(b.harness.start_job(&busy).await);
+    b.start_job(&busy).await?;
     let flushed = flush(&manager, true).await;
     check!(flushed.errors.is_empty(), "{:?}", flushed.errors);
     let gone: BTreeSet<_> = flushed.metrics.into_iter().map(|m| m.runner_name).collect();
@@ -65,7 +65,7 @@ pub(super) async fn one_failure_does_not_end_it(b: Bench) -> Verdict {
     for _ in 0..3 {
         b.runner(&manager).await?;
     }
-    need!(b.harness.fail(&b.prefix, Fault::Terminate).await);
+    b.harness.fail(&b.prefix, Fault::Terminate).await?;
     let flushed = flush(&manager, true).await;
     b.harness.mend(&b.prefix).await;
     check!(!flushed.errors.is_empty(), "the failure is not told");
@@ -94,10 +94,10 @@ pub(super) async fn a_longer_prefix_is_untouched(b: Bench) -> Verdict {
 pub(super) async fn what_lacks_the_mark_is_untouched(b: Bench) -> Verdict {
     let manager = b.manager().await?;
     let name = b.prefix.runner_name(&InstanceId::random());
-    need!(b.harness.make_stranger(&name).await);
+    b.harness.make_stranger(&name.to_string()).await?;
     flush(&manager, true).await;
     check!(
-        b.harness.take_stranger(&name).await,
+        b.harness.take_stranger(&name.to_string()).await,
         "the stranger's is gone"
     );
     Ok(Outcome::Verified)

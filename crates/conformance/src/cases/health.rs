@@ -2,7 +2,7 @@
 
 use runner_manager_core::{CloudRunnerState, HealthState, Support};
 
-use crate::case::{check, need};
+use crate::case::check;
 use crate::{Bench, Fault, Outcome, Verdict};
 
 pub(super) async fn a_job_is_seen(b: Bench) -> Verdict {
@@ -11,7 +11,7 @@ pub(super) async fn a_job_is_seen(b: Bench) -> Verdict {
         return Ok(Outcome::Refused(why));
     }
     let name = b.runner(&manager).await?;
-    need!(b.harness.start_job(&name).await);
+    b.start_job(&name).await?;
     let found = b
         .until(&manager, name.instance_id(), "busy", |r| {
             r.busy == Some(true)
@@ -24,7 +24,7 @@ pub(super) async fn a_job_is_seen(b: Bench) -> Verdict {
 pub(super) async fn a_stopped_instance_is_unhealthy(b: Bench) -> Verdict {
     let manager = b.manager().await?;
     let (ill, well) = (b.runner(&manager).await?, b.runner(&manager).await?);
-    need!(b.harness.stop(&ill).await);
+    b.harness.stop(&ill).await?;
     let found = b
         .until(&manager, ill.instance_id(), "unhealthy", |r| {
             r.health == HealthState::Unhealthy
@@ -39,7 +39,7 @@ pub(super) async fn a_stopped_instance_is_unhealthy(b: Bench) -> Verdict {
 pub(super) async fn a_vanished_instance_is_none(b: Bench) -> Verdict {
     let manager = b.manager().await?;
     let name = b.runner(&manager).await?;
-    need!(b.harness.vanish(&name).await);
+    b.harness.vanish(&name).await?;
     let found = manager.get_runner(name.instance_id()).await?;
     check!(found.is_none(), "{found:?}");
     b.cleaned(&manager).await?;
@@ -49,7 +49,7 @@ pub(super) async fn a_vanished_instance_is_none(b: Bench) -> Verdict {
 pub(super) async fn a_guest_that_cannot_be_asked_is_unknown(b: Bench) -> Verdict {
     let manager = b.manager().await?;
     let name = b.runner(&manager).await?;
-    need!(b.harness.fail(&b.prefix, Fault::Guest).await);
+    b.harness.fail(&b.prefix, Fault::Guest).await?;
     let found = manager.get_runner(name.instance_id()).await?;
     b.harness.mend(&b.prefix).await;
     let is_unknown =

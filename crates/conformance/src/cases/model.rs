@@ -10,7 +10,7 @@ use runner_manager_core::{Connected, HealthState, InstanceId, RunnerName};
 
 use crate::bench::{cleanup, flush, token};
 use crate::case::check;
-use crate::{Bench, Did, Failure, Outcome, Verdict};
+use crate::{Bench, Failure, Outcome, Verdict};
 
 /// How many sequences are tried, and how long each is.
 const SEQUENCES: u64 = 3;
@@ -176,8 +176,8 @@ impl Run {
                 );
                 self.model.retain(|name, _| Some(name) != known.as_ref());
             }
-            Step::Stop(slot) => self.reach_around(slot, State::Stopped).await,
-            Step::StartJob(slot) => self.reach_around(slot, State::Busy).await,
+            Step::Stop(slot) => self.reach_around(slot, State::Stopped).await?,
+            Step::StartJob(slot) => self.reach_around(slot, State::Busy).await?,
             Step::Flush { busy } => {
                 let flushed = flush(&self.manager, busy).await;
                 check!(flushed.errors.is_empty(), "{:?}", flushed.errors);
@@ -194,20 +194,18 @@ impl Run {
         self.compare().await
     }
 
-    /// Does something behind the manager's back, where it makes sense and can be done.
-    async fn reach_around(&mut self, slot: usize, to: State) {
+    /// Does something behind the manager's back, where it makes sense.
+    async fn reach_around(&mut self, slot: usize, to: State) -> Result<(), Failure> {
         let Some((name, state)) = self.known(slot) else {
-            return;
+            return Ok(());
         };
-        let harness = &self.bench.harness;
-        let did = match to {
-            State::Stopped if state != State::Stopped => harness.stop(&name).await,
-            State::Busy if state == State::Listening => harness.start_job(&name).await,
-            _ => return,
-        };
-        if did == Did::Done {
-            self.model.insert(name, to);
+        match to {
+            State::Stopped if state != State::Stopped => self.bench.harness.stop(&name).await?,
+            State::Busy if state == State::Listening => self.bench.start_job(&name).await?,
+            _ => return Ok(()),
         }
+        self.model.insert(name, to);
+        Ok(())
     }
 
     /// What is shown is what the model knows, at the latest after a while.

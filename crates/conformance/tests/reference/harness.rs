@@ -4,20 +4,26 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use runner_manager_conformance::{Counts, Did, Fault, Harness};
+use runner_manager_conformance::{
+    Cannot, Counts, Did, Exposure, Fault, Harness, JobFate, Place, Planted, Received, Seen,
+};
 use runner_manager_core::{
-    CloudRunnerState, Connected, CreateRunner, GitHubPath, GitHubRunnerConfig, HostedRunners,
-    InstanceId, Label, Labels, NamePrefix, Result, RunnerCredential, RunnerName, Secret,
-    SupportServiceConfig, SystemClock, Timings,
+    BackendContext, CloudInitStatus, CloudRunnerState, Connected, CreateRunner, ExchangeFile,
+    GitHubPath, GitHubRunnerConfig, HostedRunners, InstanceId, Labels, NamePrefix, Result,
+    RunnerCredential, RunnerName, Secret, SupportServiceConfig,
 };
 
-use crate::cloud::{Instance, MemoryCloud, World};
-use crate::mutant::{Mutant, Mutation};
+use crate::cloud::{MemoryCloud, PAGE};
+use crate::mutant::Mutant;
+use crate::mutation::Mutation;
+use crate::world::{Instance, States, World};
 
 pub(crate) struct MemoryHarness {
     world: Arc<Mutex<World>>,
     mutation: Option<Mutation>,
 }
+
+const GONE: Cannot = Cannot("there is no such instance");
 
 impl MemoryHarness {
     pub(crate) fn new(mutation: Option<Mutation>) -> Self {
@@ -31,14 +37,8 @@ impl MemoryHarness {
         self.world.lock().unwrap()
     }
 
-    fn change(&self, name: &RunnerName, change: impl FnOnce(&mut Instance)) -> Did {
-        match self.world().instance(name) {
-            Some(instance) => {
-                change(instance);
-                Did::Done
-            }
-            None => Did::Cannot("there is no such instance"),
-        }
+    fn change<T>(&self, name: &RunnerName, change: impl FnOnce(&mut Instance) -> T) -> Seen<T> {
+        self.world().instance(name).map(change).ok_or(GONE)
     }
 }
 
@@ -48,10 +48,9 @@ impl Harness for MemoryHarness {
         "memory"
     }
 
-    async fn manager(&self, prefix: &NamePrefix, timings: &Timings) -> Result<Connected> {
-        let cloud = MemoryCloud::new(self.world.clone(), self.mutation);
-        let clock = Arc::new(SystemClock);
-        let inner = HostedRunners::new(cloud, prefix.clone(), timings.clone(), clock);
+    async fn manager(&self, context: BackendContext) -> Result<Connected> {
+        let cloud = MemoryCloud::new(self.world.clone(), &context, self.mutation);
+        let inner = HostedRunners::new(cloud, context.prefix, context.timings, context.clock);
         Ok(Arc::new(Mutant {
             inner: Arc::new(inner),
             mutation: self.mutation,
@@ -64,7 +63,7 @@ impl Harness for MemoryHarness {
             credential: RunnerCredential::JitConfig(Secret::new("c2VjcmV0")),
             github: GitHubRunnerConfig {
                 github_path: GitHubPath::parse("octo", None).unwrap(),
-                labels: Labels::new(vec![Label::new("linux").unwrap()]).unwrap(),
+                labels: Labels::parse(["linux"]).unwrap(),
             },
             support: SupportServiceConfig::default(),
         }
@@ -73,73 +72,127 @@ impl Harness for MemoryHarness {
     async fn count(&self, prefix: &NamePrefix) -> Counts {
         let world = self.world();
         let instances = world.instances.iter().filter(|i| i.name.prefix() == prefix);
-        let volumes = world.volumes.iter().filter(|v| v.name.prefix() == prefix);
-        Counts::from([
+        let mut counts = Counts::from([
             ("instances", instances.count()),
-            ("volumes", volumes.count()),
-        ])
+            ("volumes", 0),
+            ("keys", 0),
+        ]);
+        for belonging in world
+            .belongings
+            .iter()
+            .filter(|b| b.name.prefix() == prefix)
+        {
+            *counts.entry(belonging.kind).or_default() += 1;
+        }
+        counts
     }
 
-    async fn start_job(&self, name: &RunnerName) -> Did {
-        self.change(name, |instance| instance.worker = true)
+    fn list_calls(&self, prefix: &NamePrefix) -> Seen<usize> {
+        Ok(self.world().calls(prefix).lists)
+    }
+
+    fn requests(&self, prefix: &NamePrefix) -> Seen<usize> {
+        Ok(self.world().calls(prefix).requests)
+    }
+
+    fn page_size(&self) -> Option<usize> {
+        Some(PAGE)
+    }
+
+    async fn received(&self, name: &RunnerName) -> Seen<Received> {
+        self.change(name, |instance| instance.received.clone())
+    }
+
+    async fn exposed(&self, name: &RunnerName, place: Place) -> Seen<Vec<Exposure>> {
+        Ok(self.world().exposed(name, place))
+    }
+
+    async fn offer_job(&self, name: &RunnerName) -> Did {
+        if let Some(instance) = self.world().instance(name)
+            && instance.listens()
+        {
+            instance.worker = true;
+        }
+        Ok(())
+    }
+
+    async fn job_fate(&self, name: &RunnerName) -> JobFate {
+        let mut world = self.world();
+        let began = world.killed_jobs.contains(name);
+        match world.instance(name) {
+            Some(instance) if instance.worker => JobFate::Runs,
+            _ if began => JobFate::Killed,
+            _ => JobFate::NotBegun,
+        }
     }
 
     async fn stop(&self, name: &RunnerName) -> Did {
-        self.change(name, |instance| instance.state = CloudRunnerState::Stopped)
+        self.change(name, |instance| instance.native = "stopped")
     }
 
     async fn vanish(&self, name: &RunnerName) -> Did {
         self.world().instances.retain(|i| i.name != *name);
-        Did::Done
+        Ok(())
     }
 
-    async fn leave_leftover(&self, name: &RunnerName) -> Did {
-        self.world().volume(name, None);
-        Did::Done
+    async fn end_runner(&self, name: &RunnerName) -> Did {
+        self.change(name, |instance| instance.listener = false)
     }
 
-    async fn make_stranger(&self, name: &RunnerName) -> Did {
-        let mut world = self.world();
-        world.serial += 1;
-        let stranger = Instance {
-            name: name.clone(),
-            native: world.serial,
-            marked: false,
-            state: CloudRunnerState::Stopped,
-            created_at: jiff::Timestamp::UNIX_EPOCH,
-            worker: false,
-        };
-        world.instances.push(stranger);
-        Did::Done
+    fn native_states(&self) -> Vec<(&'static str, CloudRunnerState)> {
+        States::table()
     }
 
-    async fn take_stranger(&self, name: &RunnerName) -> bool {
-        let mut world = self.world();
-        let before = world.instances.len();
-        world.instances.retain(|i| i.marked || i.name != *name);
-        before != world.instances.len()
+    async fn force_state(&self, name: &RunnerName, native: &'static str) -> Did {
+        self.change(name, |instance| instance.native = native)
+    }
+
+    async fn make_twin(&self, name: &RunnerName) -> Did {
+        self.world().twin(name).ok_or(GONE)
+    }
+
+    async fn make_stranger(&self, name: &str) -> Did {
+        self.world().stranger(name);
+        Ok(())
+    }
+
+    async fn take_stranger(&self, name: &str) -> bool {
+        self.world().take_stranger(name)
+    }
+
+    fn leftover_kinds(&self) -> &'static [&'static str] {
+        &["volumes", "keys"]
+    }
+
+    async fn leave_leftover(&self, name: &RunnerName, kind: &'static str) -> Did {
+        self.world().belonging(name, None, kind);
+        Ok(())
+    }
+
+    async fn set_cloud_init(&self, name: &RunnerName, status: CloudInitStatus) -> Did {
+        self.change(name, |instance| instance.cloud_init = status)
+    }
+
+    async fn put_file(&self, name: &RunnerName, file: ExchangeFile, what: Planted) -> Did {
+        self.change(name, |instance| {
+            instance.files.insert(file, what);
+        })
     }
 
     async fn fail(&self, prefix: &NamePrefix, fault: Fault) -> Did {
-        self.world().faults.push((prefix.clone(), fault));
-        Did::Done
+        self.world().plant(prefix, fault);
+        Ok(())
     }
 
     async fn mend(&self, prefix: &NamePrefix) {
-        self.world().faults.retain(|(p, _)| p != prefix);
+        self.world().mend(prefix);
     }
 
     fn patience(&self) -> Duration {
         Duration::from_millis(500)
     }
 
-    fn list_calls(&self, prefix: &NamePrefix) -> Option<usize> {
-        Some(
-            self.world()
-                .list_calls
-                .get(prefix.as_str())
-                .copied()
-                .unwrap_or(0),
-        )
+    fn window(&self) -> Duration {
+        Duration::from_millis(300)
     }
 }

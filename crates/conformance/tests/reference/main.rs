@@ -3,13 +3,18 @@
 #![expect(clippy::unwrap_used, reason = "a test")]
 
 mod cloud;
+mod guest;
 mod harness;
+mod launch;
 mod mutant;
+mod mutation;
+mod remove;
+mod world;
 
 use std::sync::Arc;
 
 use harness::MemoryHarness;
-use mutant::Mutation;
+use mutation::Mutation;
 use runner_manager_conformance::{Outcome, cases, run_case};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -49,6 +54,9 @@ async fn every_mutation_is_killed() {
         let killer = killer.unwrap_or_else(|| panic!("{mutation:?} survived its cases"));
         println!("{mutation:?} is killed by {killer}");
         killed += 1;
+    }
+    for (mutation, number) in Mutation::PEERS {
+        println!("{mutation:?} is the known bug {number} of others");
     }
     println!("mutations: {killed} of {} killed", Mutation::ALL.len());
 }

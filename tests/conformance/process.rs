@@ -1,0 +1,32 @@
+//! The conformance suite against real processes of this machine.
+
+#![expect(clippy::unwrap_used, reason = "a test")]
+
+#[path = "process/exposed.rs"]
+mod exposed;
+#[path = "process/faults.rs"]
+mod faults;
+#[path = "process/files.rs"]
+mod files;
+#[path = "process/harness.rs"]
+mod harness;
+#[path = "process/jobs.rs"]
+mod jobs;
+#[path = "process/site.rs"]
+mod site;
+#[path = "process/states.rs"]
+mod states;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use runner_manager_conformance::Harness;
+
+use harness::ProcessHarness;
+
+const WAIVERS: &str = include_str!("../peers/process/waivers.toml");
+
+fn main() -> ExitCode {
+    let harness: Arc<dyn Harness> = Arc::new(ProcessHarness::new());
+    runner_manager_conformance::main(&harness, WAIVERS)
+}

@@ -1,0 +1,67 @@
+//! Bringing a runner into each of the backend's native states.
+
+use std::fs::{self, File};
+use std::path::Path;
+
+use runner_manager_core::{CloudRunnerState, RunnerName};
+use rustix::fs::FlockOperation;
+use serde_json::Value;
+
+use crate::site::Site;
+
+pub(crate) const STATES: [(&str, CloudRunnerState); 7] = [
+    ("preparing", CloudRunnerState::Created),
+    ("running", CloudRunnerState::Active),
+    ("exited", CloudRunnerState::Stopped),
+    ("abandoned", CloudRunnerState::Error),
+    ("over disk", CloudRunnerState::Error),
+    ("vanished", CloudRunnerState::Error),
+    ("rebooted", CloudRunnerState::Error),
+];
+
+/// More than the harness lets a runner use.
+const TOO_MUCH: usize = 70 << 20;
+
+/// Ends the listener, and with it the runner program; the wrapper notes how.
+pub(crate) fn end_runner(site: &Site, name: &RunnerName) {
+    for process in site.processes(|of| of == name) {
+        if process.program == "Runner.Listener" {
+            process.kill();
+        }
+    }
+}
+
+/// Forces a state; what is given back must be kept for as long as it lasts.
+pub(crate) fn force(site: &Site, name: &RunnerName, native: &str) -> Option<File> {
+    let folder = site.folder(name);
+    match native {
+        "preparing" => {
+            fs::remove_file(folder.join("started")).unwrap();
+            let lock = site.work_dir().join(".locks").join(name.to_string());
+            let lock = File::options()
+                .create(true)
+                .append(true)
+                .open(lock)
+                .unwrap();
+            rustix::fs::flock(&lock, FlockOperation::LockExclusive).unwrap();
+            return Some(lock);
+        }
+        "exited" => end_runner(site, name),
+        "abandoned" => {
+            site.kill(name);
+            fs::remove_file(folder.join("started")).unwrap();
+        }
+        "over disk" => fs::write(folder.join("home/large"), vec![1; TOO_MUCH]).unwrap(),
+        "vanished" => site.kill(name),
+        "rebooted" => change_record(&folder, |record| record["boot_id"] = "another".into()),
+        _ => {}
+    }
+    None
+}
+
+fn change_record(folder: &Path, change: impl FnOnce(&mut Value)) {
+    let path = folder.join("instance.json");
+    let mut record: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    change(&mut record);
+    fs::write(path, record.to_string()).unwrap();
+}
