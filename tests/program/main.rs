@@ -6,5 +6,6 @@ mod demo;
 mod faults;
 mod kill;
 mod operate;
+mod scale_sets;
 mod support;
 mod webhooks;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use runner_manager_core::{
     Connected, GitHubPath, GitHubRunnerConfig, Labels, NamePrefix, SupportServiceConfig,
 };
+use runner_manager_github::ScaleSetSpec;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -116,6 +117,18 @@ impl PoolConfig {
     #[must_use]
     pub fn prefix(&self) -> &NamePrefix {
         self.manager.name_prefix()
+    }
+
+    /// Its scale set, if GitHub assigns jobs to one.
+    #[must_use]
+    pub fn scale_set(&self) -> Option<ScaleSetSpec> {
+        match &self.source {
+            DemandSource::ScaleSet(set) => Some(ScaleSetSpec {
+                name: set.name.clone(),
+                labels: self.labels.clone(),
+            }),
+            DemandSource::Queue | DemandSource::Planner(_) => None,
+        }
     }
 
     /// What its runners register as: the scope, with every label that they offer.

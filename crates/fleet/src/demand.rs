@@ -7,10 +7,6 @@ pub(crate) enum Demand {
     #[default]
     Unknown,
     /// So many jobs in all, those that run included; min idle comes on top.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "the scale sets of the next change ask so")
-    )]
     Jobs(usize),
     /// So many runners in all, those with a job included; min idle is part of it.
     Runners(usize),

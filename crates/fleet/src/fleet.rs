@@ -88,9 +88,14 @@ impl Drop for ScopeHandle {
 
 impl PoolHandle {
     /// Starts the source anew when the pool is configured anew.
-    async fn change_source(&mut self, config: &PoolConfig) {
+    async fn change_source(
+        &mut self,
+        config: &PoolConfig,
+        shared: &Arc<Shared>,
+        events: mpsc::Sender<JobEvent>,
+    ) {
         self.close_source().await;
-        self.source = source::start(config, self.feed.clone());
+        self.source = source::start(config, shared, self.feed.clone(), events);
     }
 
     async fn close_source(&mut self) {
@@ -164,7 +169,7 @@ impl Fleet {
         let mut running = self.running.lock().await;
         running.pools.retain(|_, pool| !pool.task.is_finished());
         self.routes
-            .send_replace(Arc::new(pools.iter().map(route_to).collect()));
+            .send_replace(Arc::new(pools.iter().filter_map(route_to).collect()));
         let names: Vec<String> = pools.iter().map(|pool| pool.name.clone()).collect();
         for pool in pools {
             self.start_or_change(&mut running, pool).await?;
@@ -182,18 +187,19 @@ impl Fleet {
 
     async fn start_or_change(&self, running: &mut Running, config: PoolConfig) -> Result<()> {
         let config = Arc::new(config);
-        if let Some(pool) = running.pools.get_mut(&config.name) {
-            let command = Command::Reconfigure(config.clone());
-            if pool.commands.send(command).await.is_ok() {
-                pool.change_source(&config).await;
-                return Ok(());
-            }
-        }
         let scope = config.github_path.api_path();
         let scope = running
             .scopes
             .entry(scope)
             .or_insert_with(|| self.watch(&config));
+        if let Some(pool) = running.pools.get_mut(&config.name) {
+            let command = Command::Reconfigure(config.clone());
+            if pool.commands.send(command).await.is_ok() {
+                let events = scope.events.clone();
+                pool.change_source(&config, &self.shared, events).await;
+                return Ok(());
+            }
+        }
         let (commands, orders) = mpsc::channel(COMMANDS);
         let (publish, snapshot) = watch::channel(PoolSnapshot::default());
         let feed = Arc::new(watch::Sender::new(Feed::default()));
@@ -212,7 +218,7 @@ impl Fleet {
         running.pools.insert(
             name,
             PoolHandle {
-                source: source::start(&config, feed.clone()),
+                source: source::start(&config, &self.shared, feed.clone(), scope.events.clone()),
                 feed,
                 commands,
                 snapshot,
@@ -397,13 +403,17 @@ async fn ask(pool: mpsc::Sender<Command>, which: Which) -> Vec<(RunnerName, Remo
     futures::future::join_all(ended).await
 }
 
-fn route_to(pool: &PoolConfig) -> Route {
+/// How queued jobs come to a pool. To a scale set GitHub assigns them itself.
+fn route_to(pool: &PoolConfig) -> Option<Route> {
+    if pool.scale_set().is_some() {
+        return None;
+    }
     let lower = |(owner, repo): (String, String)| format!("{owner}/{repo}").to_lowercase();
-    Route {
+    Some(Route {
         pool: pool.name.clone(),
         scope: pool.github_path.api_path(),
         repositories: pool.watched_repositories().into_iter().map(lower).collect(),
         labels: pool.runner_config().labels,
         priority: pool.priority,
-    }
+    })
 }

@@ -21,4 +21,4 @@ pub use config::{Architecture, FleetConfig, PoolConfig, Registration};
 pub use fleet::{Fleet, FlushMode};
 pub use route::offered_labels;
 pub use snapshot::PoolSnapshot;
-pub use source::{DemandSource, PlannerConfig};
+pub use source::{DemandSource, PlannerConfig, ScaleSetConfig};

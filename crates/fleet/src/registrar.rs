@@ -1,7 +1,7 @@
 //! Runners on GitHub's side: how they register, and how a registration goes.
 
 use runner_manager_core::{Error, ErrorKind, Result, RunnerCredential, RunnerName};
-use runner_manager_github::{Deleted, JitRequest, JitRunner};
+use runner_manager_github::{Deleted, JitRequest, JitRunner, ScaleSetSpec};
 
 use crate::Registration;
 use crate::operation::Context;
@@ -53,6 +53,9 @@ impl Context {
     /// more.
     async fn register(&self, name: &RunnerName) -> Result<JitRunner> {
         let (github, path) = (&self.shared.github, &self.pool.github_path);
+        if let Some(set) = self.pool.scale_set() {
+            return self.register_in(&set, &name.to_string()).await;
+        }
         let request = JitRequest {
             name: name.to_string(),
             group: path.group().map(str::to_owned),
@@ -69,23 +72,45 @@ impl Context {
         }
     }
 
+    /// The same of a scale set. A runner of another set is nothing of ours.
+    async fn register_in(&self, set: &ScaleSetSpec, name: &str) -> Result<JitRunner> {
+        let (github, path) = (&self.shared.github, &self.pool.github_path);
+        match github.scale_set_jit(path, set, name).await {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                let own = github.scale_set(path, set).await?.id;
+                match github.scale_set_runner(path, name).await? {
+                    Some(stale) if stale.scale_set == Some(own) => {
+                        github.remove_scale_set_runner(path, stale.id).await?;
+                    }
+                    Some(_) => return Err(error),
+                    None => {}
+                }
+                github.scale_set_jit(path, set, name).await
+            }
+            answer => answer,
+        }
+    }
+
     /// Takes a runner off GitHub. One that is not there is fine: an ephemeral runner goes by
     /// itself after its job.
     pub(crate) async fn unregister(&self, name: &RunnerName, enrolment: Enrolment) -> Result<()> {
         let (github, path) = (&self.shared.github, &self.pool.github_path);
+        let (name, in_set) = (name.to_string(), self.pool.scale_set().is_some());
         let id = match enrolment {
             Enrolment::Spent => None,
             Enrolment::Id(id) => Some(id),
-            Enrolment::Unknown => github
-                .runner_by_name(path, &name.to_string())
-                .await?
-                .map(|r| r.id),
+            Enrolment::Unknown if in_set => {
+                github.scale_set_runner(path, &name).await?.map(|r| r.id)
+            }
+            Enrolment::Unknown => github.runner_by_name(path, &name).await?.map(|r| r.id),
         };
-        match id {
-            Some(id) => match github.delete_runner(path, id).await? {
-                Deleted::Deleted | Deleted::WasGone => Ok(()),
-            },
-            None => Ok(()),
+        let deleted = match id {
+            None => return Ok(()),
+            Some(id) if in_set => github.remove_scale_set_runner(path, id).await?,
+            Some(id) => github.delete_runner(path, id).await?,
+        };
+        match deleted {
+            Deleted::Deleted | Deleted::WasGone => Ok(()),
         }
     }
 }

@@ -1,18 +1,22 @@
 //! The sources of demand that pools have of their own, beside the queue of their scope.
 
 mod planner;
+mod scale_set;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use runner_manager_github::JobEvent;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::PoolConfig;
 use crate::demand::Feed;
+use crate::operation::Shared;
 
 pub use planner::PlannerConfig;
+pub use scale_set::ScaleSetConfig;
 
 /// How long a source may take to say goodbye.
 const GOODBYE: Duration = Duration::from_secs(10);
@@ -23,6 +27,8 @@ pub enum DemandSource {
     /// The queued jobs of its scope that ask for its labels.
     #[default]
     Queue,
+    /// The jobs that GitHub assigns to its runner scale set.
+    ScaleSet(ScaleSetConfig),
     /// A planner's pressure stream.
     Planner(PlannerConfig),
 }
@@ -50,10 +56,28 @@ impl SourceHandle {
 }
 
 /// Starts the source of a pool, if it has one of its own.
-pub(crate) fn start(config: &PoolConfig, feed: Arc<watch::Sender<Feed>>) -> Option<SourceHandle> {
+pub(crate) fn start(
+    config: &PoolConfig,
+    shared: &Arc<Shared>,
+    feed: Arc<watch::Sender<Feed>>,
+    events: mpsc::Sender<JobEvent>,
+) -> Option<SourceHandle> {
     let stop = CancellationToken::new();
     let task = match &config.source {
         DemandSource::Queue => return None,
+        DemandSource::ScaleSet(set) => {
+            let listener = scale_set::Listener {
+                pool: config.name.clone(),
+                path: config.github_path.clone(),
+                spec: config.scale_set()?,
+                owner: set.owner.clone(),
+                capacity: config.max,
+                shared: shared.clone(),
+                feed,
+                events,
+            };
+            tokio::spawn(listener.listen(stop.clone()))
+        }
         DemandSource::Planner(planner) => {
             let work = planner::follow(config.name.clone(), planner.clone(), feed);
             let stop = stop.clone();

@@ -12,6 +12,7 @@ use runner_manager_core::{
 };
 use runner_manager_fleet::{
     Architecture, DemandSource, FleetConfig, PlannerConfig, PoolConfig, Registration,
+    ScaleSetConfig,
 };
 use runner_manager_github::{Auth, GitHub, GitHubConfig};
 use schemars::JsonSchema;
@@ -90,6 +91,7 @@ pub(crate) struct Pool {
     registration: Registration,
     #[serde(default)]
     priority: i32,
+    scale_set: Option<ScaleSet>,
     planner: Option<Planner>,
     #[serde(default)]
     min_idle: usize,
@@ -105,6 +107,13 @@ pub(crate) struct Pool {
     /// The section of the process backend.
     #[schemars(with = "Option<serde_json::Map<String, serde_json::Value>>")]
     process: Option<toml::Table>,
+}
+
+/// The runner scale set whose jobs are a pool's demand.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct ScaleSet {
+    name: Option<String>,
 }
 
 /// A planner whose pressure is a pool's demand.
@@ -218,6 +227,8 @@ impl Config {
             }
             pool.github_path()?;
             pool.repositories()?;
+            pool.check_source()
+                .map_err(|e| e.with_context("pool", &pool.name))?;
             if let Some(planner) = &pool.planner {
                 planner
                     .check()
@@ -355,11 +366,39 @@ impl Pool {
         self.repositories.iter().map(split).collect()
     }
 
-    fn source(&self) -> Result<DemandSource> {
-        match &self.planner {
-            Some(planner) => planner.read().map(DemandSource::Planner),
-            None => Ok(DemandSource::Queue),
+    fn check_source(&self) -> Result<()> {
+        if self.scale_set.is_none() {
+            return Ok(());
         }
+        if self.planner.is_some() {
+            return Err(wrong(
+                "a pool follows a scale set or a planner; give one of `scale_set` and `planner`",
+            ));
+        }
+        if self.registration == Registration::Token {
+            return Err(wrong(
+                "runners of a scale set register just in time; leave out `registration`",
+            ));
+        }
+        if !self.repositories.is_empty() {
+            return Err(wrong(
+                "GitHub assigns the jobs of a scale set; leave out `repositories`, and give its runner group access to them",
+            ));
+        }
+        Ok(())
+    }
+
+    fn source(&self) -> Result<DemandSource> {
+        if let Some(planner) = &self.planner {
+            return planner.read().map(DemandSource::Planner);
+        }
+        let Some(set) = &self.scale_set else {
+            return Ok(DemandSource::Queue);
+        };
+        Ok(DemandSource::ScaleSet(ScaleSetConfig {
+            name: set.name.clone().unwrap_or_else(|| self.name.clone()),
+            owner: format!("{}/{}", host_name(), self.prefix()?),
+        }))
     }
 
     async fn connect(&self, budgets: &Budgets) -> Result<PoolConfig> {
@@ -395,6 +434,17 @@ impl Pool {
             grace: timings.grace,
             max_concurrent_launches: self.max_concurrent_launches,
         })
+    }
+}
+
+/// This machine's name: what tells two managers apart that listen to one scale set.
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname");
+    let name = name.unwrap_or_default().trim().to_owned();
+    if name.is_empty() {
+        "runner-manager".into()
+    } else {
+        name
     }
 }
 
@@ -472,6 +522,11 @@ mod tests {
             ("[\"small\"]", "[\"a;b\"]", "holds ';'"),
             ("[\"small\"]", "[]", "is empty"),
             ("\"octo-org/hello\"", "\"a/b/c\"", "too many parts"),
+            (
+                "max = 8",
+                "max = 8\nregistration = \"token\"\nscale_set = {}",
+                "register just in time",
+            ),
             (
                 "max = 8",
                 "max = 8\nplanner = { url = \"http://planner.example\", flavor = \"large\", token_file = \"/x\" }",

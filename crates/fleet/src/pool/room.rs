@@ -13,7 +13,9 @@ impl Pool {
     pub(super) fn demand(&self) -> usize {
         match self.context.pool.source {
             DemandSource::Queue => self.share(),
-            DemandSource::Planner(_) => self.feed.borrow().demand.waiting(self.supply()),
+            DemandSource::ScaleSet(_) | DemandSource::Planner(_) => {
+                self.feed.borrow().demand.waiting(self.supply())
+            }
         }
     }
 
