@@ -66,12 +66,7 @@ pub(crate) fn build(
         set("DOCKERHUB_MIRROR", mirror.to_string());
         set("CONTAINER_REGISTRY_URL", mirror.to_string());
     }
-    // Ids are random, so that runners spread over the servers.
-    let id = u64::from_str_radix(name.instance_id().as_str(), 16).unwrap_or_default();
-    let servers = &support.ssh_debug_connections;
-    let pick = id.checked_rem(u64::try_from(servers.len()).unwrap_or_default());
-    let pick = pick.and_then(|pick| usize::try_from(pick).ok());
-    if let Some(server) = pick.and_then(|pick| servers.get(pick)) {
+    if let Some(server) = support.ssh_debug_connection(name) {
         set("TMATE_SERVER_HOST", server.host.clone());
         set("TMATE_SERVER_PORT", server.port.to_string());
         set(

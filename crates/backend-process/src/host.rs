@@ -218,6 +218,7 @@ pub(crate) fn capability(users: Option<&Users>, cgroups: bool) -> Capability {
     Capability {
         jit_config: Support::Native,
         registration_token: Support::Native,
+        claim: Support::Unsupported("the credential reaches the runner through a pipe"),
         guest: Support::Native,
         cloud_init: Support::Unsupported("the runner is started directly"),
         idle_stop: if cgroups {
@@ -225,6 +226,9 @@ pub(crate) fn capability(users: Option<&Users>, cgroups: bool) -> Capability {
         } else {
             Support::Emulated
         },
+        shell: Support::Unsupported(
+            "the runner is on this machine: look at its processes and files",
+        ),
         console: Support::Native,
         resource_limits: match (users.is_some(), cgroups) {
             (true, true) => Support::Native,

@@ -83,6 +83,10 @@ fn start_message(credential: &RunnerCredential) -> Result<Vec<u8>> {
     let secret = match credential {
         RunnerCredential::JitConfig(config) => config,
         RunnerCredential::RegistrationToken { token, .. } => token,
+        RunnerCredential::Claim { .. } => {
+            let message = "a process claims no credential; give it one";
+            return Err(Error::new(ErrorKind::Unsupported, message));
+        }
     };
     let text = secret.expose();
     let plain = text.bytes().all(|byte| byte.is_ascii_graphic());
@@ -297,7 +301,9 @@ fn spawn(
 fn wrapper_arguments(spec: &LaunchSpec, folder: &Path) -> Vec<String> {
     let exchange = folder.join(exchange::FOLDER).display().to_string();
     match &spec.credential {
-        RunnerCredential::JitConfig(_) => vec!["jit".into(), exchange],
+        RunnerCredential::JitConfig(_) | RunnerCredential::Claim { .. } => {
+            vec!["jit".into(), exchange]
+        }
         RunnerCredential::RegistrationToken { url, .. } => {
             let labels = &spec.github.labels;
             let labels: Vec<String> = labels.iter().map(ToString::to_string).collect();

@@ -25,6 +25,9 @@ pub struct Capability {
     pub jit_config: Support,
     /// Registration with a token and `config.sh`.
     pub registration_token: Support,
+    /// Claiming the credential from the manager with a nonce, so that what the instance boots
+    /// with holds no secret ([`crate::RunnerCredential::Claim`]).
+    pub claim: Support,
     /// Looking into an instance for health and metrics.
     pub guest: Support,
     /// Setup by cloud-init, whose status the health rules use. Without it, an instance is judged
@@ -32,6 +35,8 @@ pub struct Capability {
     pub cloud_init: Support,
     /// Stopping an idle runner in one step with the check that it is idle.
     pub idle_stop: Support,
+    /// Running an operator's command on an instance ([`crate::Guest::run`]).
+    pub shell: Support,
     /// Text of the instance's console, for failed boots.
     pub console: Support,
     /// Limits of CPU, memory and tasks per runner.

@@ -18,6 +18,14 @@ pub enum RunnerCredential {
     /// A just-in-time config, for `run.sh`: base64 of a JSON map, which holds the private key
     /// of this one runner.
     JitConfig(Secret),
+    /// A nonce with which the instance claims one of the others from the manager, once and
+    /// before a deadline. What the instance boots with then holds nothing that a job could use.
+    Claim {
+        /// Where to claim: the runner's own address at the manager, `https`.
+        url: Url,
+        /// The nonce.
+        nonce: Secret,
+    },
 }
 
 /// A token with which a runner may take itself off GitHub.

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use crate::{CloudInitStatus, Result};
+use crate::{CloudInitStatus, CommandOutput, Error, ErrorKind, Result};
 
 /// What a look into an instance found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,4 +89,23 @@ pub trait Guest: Send + Sync {
 
     /// Reads an exchange file.
     async fn read_file(&self, file: ExchangeFile) -> Result<GuestFile>;
+
+    /// Runs an operator's command ([`crate::Capability::shell`]).
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] where the backend runs none.
+    async fn run(&self, _argv: Vec<String>) -> Result<CommandOutput> {
+        let message = "this backend runs no commands on its instances";
+        Err(Error::new(ErrorKind::Unsupported, message))
+    }
+
+    /// The program of this machine that opens an interactive shell on the instance, as in
+    /// [`crate::Exec::terminal`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] where there is none.
+    fn terminal(&self) -> Result<Vec<String>> {
+        let message = "this backend opens no shell on its instances";
+        Err(Error::new(ErrorKind::Unsupported, message))
+    }
 }

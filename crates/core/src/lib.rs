@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod backend;
+mod bootstrap;
 mod budget;
 mod capability;
 mod clock;
@@ -8,6 +9,7 @@ mod cloud;
 mod cloud_init;
 mod credential;
 mod error;
+mod exec;
 mod github;
 mod guest;
 mod hosted;
@@ -21,6 +23,10 @@ mod secret;
 mod support;
 
 pub use backend::{Backend, BackendContext, Connected, parse_section};
+pub use bootstrap::{
+    Aproxy, BootConfig, BootSecrets, Bootstrap, Compression, ExtraPart, Machine, Network, PartKind,
+    RunnerDownload, RunnerFolder, UserData,
+};
 pub use budget::{Budget, BudgetLimits, Budgets, Permit};
 pub use capability::{Capability, Support};
 pub use clock::{Clock, ManualClock, SystemClock};
@@ -28,6 +34,7 @@ pub use cloud::{Cloud, CloudInstance, LaunchSpec, Leftover};
 pub use cloud_init::CloudInitStatus;
 pub use credential::{RemoveToken, RunnerCredential};
 pub use error::{Effect, Error, ErrorKind, Result, Retry};
+pub use exec::{Command, CommandOutput, Exec, ExecGuest};
 pub use github::{GitHubPath, GitHubRunnerConfig};
 pub use guest::{ExchangeFile, Guest, GuestFile, GuestProbe, StopMode, StopOutcome};
 pub use hosted::{Assessment, HostedRunners, Timings, assess};

@@ -52,9 +52,11 @@ impl ShelfCloud {
             capability: Capability {
                 jit_config: Support::Native,
                 registration_token: Support::Unsupported("nothing here runs `config.sh`"),
+                claim: Support::Unsupported("nothing boots on a shelf"),
                 guest: Support::Native,
                 cloud_init: Support::Unsupported("nothing boots on a shelf"),
                 idle_stop: Support::Native,
+                shell: Support::Unsupported("nothing runs on a shelf"),
                 console: Support::Unsupported("a shelf has no console"),
                 resource_limits: Support::Unsupported("a shelf has no limits"),
                 support_services: Support::Unsupported("nothing runs on a shelf"),

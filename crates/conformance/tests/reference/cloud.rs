@@ -148,9 +148,11 @@ fn capability() -> Capability {
     Capability {
         jit_config: Support::Native,
         registration_token: Support::Native,
+        claim: Support::Unsupported("nothing boots in memory"),
         guest: Support::Native,
         cloud_init: Support::Native,
         idle_stop: Support::Native,
+        shell: Support::Unsupported("nothing runs in memory"),
         console: Support::Unsupported("memory has no console"),
         resource_limits: Support::Unsupported("memory has no limits"),
         support_services: Support::Unsupported("nothing runs in memory"),

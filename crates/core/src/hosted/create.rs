@@ -34,6 +34,7 @@ impl<C: Cloud> HostedRunners<C> {
             RunnerCredential::RegistrationToken { .. } => {
                 ("registration tokens", capability.registration_token)
             }
+            RunnerCredential::Claim { .. } => ("nonces", capability.claim),
         };
         match support {
             Support::Native | Support::Emulated => Ok(()),
