@@ -4,7 +4,7 @@ use crate::conformance::Page;
 use crate::failure::Result;
 use crate::peers::Peer;
 use crate::step::{self, Step};
-use crate::{bench, checks, conformance, facts, plan, workspace};
+use crate::{bench, checks, conformance, facts, plan, simulation, workspace};
 use clap::{Parser, Subcommand};
 use std::num::NonZeroU32;
 use std::path::Path;
@@ -52,6 +52,8 @@ enum Command {
         #[command(subcommand)]
         action: PeersAction,
     },
+    /// Run the fleet under virtual time and seeded faults
+    Simulate(simulation::Options),
     /// Write the generated files that are committed
     Generate,
     /// Run the demo several times and print the medians of its latencies
@@ -114,6 +116,7 @@ pub(crate) fn run(cli: &Cli) -> Result<()> {
             conformance::run(&root, &schemes, Page::Write)
         }
         Command::Peers { action } => peers(&root, action),
+        Command::Simulate(options) => simulation::run(&root, options),
         Command::Generate => checks::schema::generate(&root),
         Command::Bench { runs, jobs } => bench::run(&root, *runs, *jobs),
     }

@@ -10,6 +10,7 @@ mod links;
 mod peers;
 mod plan;
 mod process;
+mod simulation;
 mod step;
 mod table;
 mod tools;

@@ -10,6 +10,7 @@ pub(crate) enum Step {
     Clippy,
     Features,
     Test,
+    Simulation,
     Conformance,
     Docs,
     Deny,
@@ -24,6 +25,7 @@ impl Step {
             Self::Clippy => "clippy",
             Self::Features => "features",
             Self::Test => "test",
+            Self::Simulation => "simulation",
             Self::Conformance => "conformance",
             Self::Docs => "docs",
             Self::Deny => "deny",
@@ -37,6 +39,7 @@ impl Step {
             Self::Clippy => "no warning in any target, with all features",
             Self::Features => "the program builds with each feature alone and with none",
             Self::Test => "unit, contract and whole-program tests, with all features",
+            Self::Simulation => "the fleet keeps its invariants under thousands of seeds of faults",
             Self::Conformance => {
                 "every backend keeps the contract on its real peer, and its page is current"
             }

@@ -44,6 +44,8 @@ pub(crate) struct RunnerFacts {
     pub(crate) in_state: Duration,
     /// How long ago its launch was asked for.
     pub(crate) age: Duration,
+    /// How old it was when GitHub was last looked at: what was not looked at is not late.
+    pub(crate) age_when_seen: Duration,
     pub(crate) registered: Registered,
     pub(crate) instance: Instance,
     /// An operation on it is under way, or waits for its next attempt.
@@ -149,7 +151,7 @@ fn judge(pool: &PoolFacts, r: &RunnerFacts, state: RunnerState) -> Verdict {
         RunnerState::Booting | RunnerState::Idle | RunnerState::Busy if dead => {
             Verdict::Remove(Why::Ended, InstanceFirst)
         }
-        RunnerState::Booting if r.age > pool.boot_deadline && !working => {
+        RunnerState::Booting if r.age_when_seen > pool.boot_deadline && !working => {
             Verdict::Remove(Why::Late, RegistrationFirst)
         }
         RunnerState::Booting => Verdict::Free,

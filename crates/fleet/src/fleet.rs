@@ -10,6 +10,7 @@ use runner_manager_store::{Live, RunnerFilter, Store};
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
+use crate::board::{Board, Reader};
 use crate::chance::Chance;
 use crate::demand::Feed;
 use crate::operation::{Shared, Tokens};
@@ -70,7 +71,7 @@ struct PoolHandle {
 
 struct ScopeHandle {
     events: mpsc::Sender<JobEvent>,
-    views: watch::Receiver<Arc<ScopeView>>,
+    views: Reader<Arc<ScopeView>>,
     task: JoinHandle<()>,
 }
 
@@ -229,7 +230,8 @@ impl Fleet {
     }
 
     fn watch(&self, config: &PoolConfig) -> ScopeHandle {
-        let (publish, views) = watch::channel(Arc::<ScopeView>::default());
+        let publish = Board::new(Arc::<ScopeView>::default());
+        let views = publish.subscribe();
         let (events, news) = mpsc::channel(EVENTS);
         let watcher = ScopeWatcher {
             path: config.github_path.clone(),

@@ -44,11 +44,10 @@ pub(crate) enum Done {
         name: RunnerName,
         github_id: Option<u64>,
     },
-    /// `removed` says whether everything of it is gone already.
     LaunchFailed {
         name: RunnerName,
         error: Error,
-        removed: bool,
+        undone: Undone,
     },
     Removed {
         name: RunnerName,
@@ -66,6 +65,17 @@ pub(crate) enum Done {
         runners: Result<Vec<CloudRunnerInstance>>,
     },
     Swept,
+}
+
+/// What became of the rest of a failed launch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Undone {
+    /// Nothing is left.
+    Gone,
+    /// The launch did succeed, although its answer was an error: a job runs already.
+    KeptBusy,
+    /// Something may be left; the removal is tried again.
+    Later,
 }
 
 type TokenKey = (&'static str, String);
@@ -136,16 +146,22 @@ impl Context {
         };
         tracing::warn!(pool = self.pool.name, runner = %name, %error, "cannot launch a runner");
         let note = format!("cannot launch: {error}");
+        // An error does not say that nothing was launched: what runs may have a job by now.
         let undone = self
-            .take_away(&name, &note, Order::InstanceFirst, github_id.into())
+            .take_away(&name, &note, Order::RegistrationFirst, github_id.into())
             .await;
-        if let Err(error) = &undone {
-            tracing::warn!(pool = self.pool.name, runner = %name, %error, "cannot undo a launch yet");
-        }
+        let undone = match undone {
+            Ok(Removal::Gone) => Undone::Gone,
+            Ok(Removal::KeptBusy) => Undone::KeptBusy,
+            Err(error) => {
+                tracing::warn!(pool = self.pool.name, runner = %name, %error, "cannot undo a launch yet");
+                Undone::Later
+            }
+        };
         Done::LaunchFailed {
             name,
             error,
-            removed: undone.is_ok(),
+            undone,
         }
     }
 

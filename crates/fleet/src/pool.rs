@@ -15,6 +15,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::{Id, JoinSet};
 use tokio::time::Instant;
 
+use crate::board::{Board, Reader};
 use crate::decide::{Action, Order, Why, decide};
 use crate::demand::Feed;
 use crate::operation::{Context, Done, Shared};
@@ -125,7 +126,7 @@ struct Instances {
 }
 
 /// How many waiting jobs each pool has room for.
-pub(crate) type Rooms = watch::Sender<HashMap<String, usize>>;
+pub(crate) type Rooms = Board<HashMap<String, usize>>;
 
 /// The state of the task.
 pub(crate) struct Pool {
@@ -133,13 +134,13 @@ pub(crate) struct Pool {
     rhythm: FleetConfig,
     duty: Duty,
     runners: BTreeMap<RunnerName, Runner>,
-    view: watch::Receiver<Arc<ScopeView>>,
+    view: Reader<Arc<ScopeView>>,
     /// What its own source tells, if it has one.
     feed: watch::Receiver<Feed>,
     routes: watch::Receiver<Arc<Vec<Route>>>,
     rooms: Arc<Rooms>,
     /// Tells when another pool fills up or empties.
-    others: watch::Receiver<HashMap<String, usize>>,
+    others: Reader<HashMap<String, usize>>,
     instances: Option<Instances>,
     commands: mpsc::Receiver<Command>,
     operations: JoinSet<Done>,
@@ -169,7 +170,7 @@ struct Counters {
 /// What connects a pool with the rest of the fleet.
 pub(crate) struct Wiring {
     pub(crate) shared: Arc<Shared>,
-    pub(crate) view: watch::Receiver<Arc<ScopeView>>,
+    pub(crate) view: Reader<Arc<ScopeView>>,
     pub(crate) feed: watch::Receiver<Feed>,
     pub(crate) routes: watch::Receiver<Arc<Vec<Route>>>,
     pub(crate) rooms: Arc<Rooms>,
@@ -252,10 +253,10 @@ impl Pool {
                     None => return,
                 },
                 changed = self.view.changed() => {
-                    if changed.is_err() { return }
+                    if !changed { return }
                     self.take_view();
                 }
-                Ok(()) = self.others.changed() => {}
+                true = self.others.changed() => {}
                 Ok(()) = self.feed.changed() => {}
                 () = tokio::time::sleep_until(wake) => {}
             }
@@ -272,7 +273,7 @@ impl Pool {
         while let Ok(command) = self.commands.try_recv() {
             self.obey(command);
         }
-        if self.view.has_changed().unwrap_or(false) {
+        if self.view.has_changed() {
             self.take_view();
         }
         self.on_timer();

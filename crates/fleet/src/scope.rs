@@ -12,6 +12,7 @@ use runner_manager_store::{JobStatus, Store};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
+use crate::board::Board;
 use crate::job_log::JobLog;
 use crate::route::Route;
 use heard::Heard;
@@ -41,7 +42,7 @@ pub(crate) struct ScopeWatcher {
     pub(crate) poll_interval: Duration,
     /// All pools of the fleet; a change takes effect with the next look.
     pub(crate) routes: watch::Receiver<Arc<Vec<Route>>>,
-    pub(crate) views: watch::Sender<Arc<ScopeView>>,
+    pub(crate) views: Board<Arc<ScopeView>>,
     /// What webhooks tell.
     pub(crate) events: mpsc::Receiver<JobEvent>,
 }

@@ -48,11 +48,11 @@ impl Sim {
         let router = api::routes(&core)
             .merge(runner_side::routes(&core))
             .merge(control::routes(&core));
-        let tasks = vec![
-            sender,
+        let mut tasks = vec![
             tokio::spawn(serve::serve(core.clone(), listener, router)),
             tokio::spawn(sweep(core.clone(), silence)),
         ];
+        tasks.extend(sender);
         Ok(Self { core, tasks })
     }
 

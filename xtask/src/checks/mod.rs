@@ -8,6 +8,7 @@ pub(crate) mod schema;
 
 use crate::conformance::{self, Page};
 use crate::failure::Result;
+use crate::simulation;
 use crate::step::Step;
 use std::path::Path;
 
@@ -18,6 +19,7 @@ pub(crate) fn run(root: &Path, step: Step, without: &[String]) -> Result<()> {
         Step::Clippy => rust::lint(root),
         Step::Features => features::check(root),
         Step::Test => rust::test(root),
+        Step::Simulation => simulation::check(root),
         Step::Conformance => conform(root, without),
         Step::Docs => docs::check(root),
         Step::Deny => deny::check(root),

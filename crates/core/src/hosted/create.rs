@@ -2,8 +2,8 @@
 
 use super::HostedRunners;
 use crate::{
-    Cloud, CreateRunner, Effect, Error, ErrorKind, InstanceId, LaunchSpec, Result,
-    RunnerCredential, RunnerName, Support,
+    Cloud, CloudInstance, CloudRunnerState, CreateRunner, Effect, Error, ErrorKind, InstanceId,
+    LaunchSpec, Result, RunnerCredential, RunnerName, StopMode, StopOutcome, Support,
 };
 
 impl<C: Cloud> HostedRunners<C> {
@@ -23,7 +23,10 @@ impl<C: Cloud> HostedRunners<C> {
             .await
         {
             Ok(_) => Ok(request.id),
-            Err(error) => Err(self.undo(&name, error).await.with_context("runner", &name)),
+            Err(error) => match self.undo(&name, error).await {
+                None => Ok(request.id),
+                Some(error) => Err(error.with_context("runner", &name)),
+            },
         }
     }
 
@@ -45,24 +48,72 @@ impl<C: Cloud> HostedRunners<C> {
         }
     }
 
-    /// Removes what a failed launch left, and says in the error's effect whether it could.
-    async fn undo(&self, name: &RunnerName, error: Error) -> Error {
+    /// Removes what a failed launch left, and says in the error's effect whether it could. A
+    /// failed call may have launched an instance that runs a job by now: then there is no error.
+    async fn undo(&self, name: &RunnerName, error: Error) -> Option<Error> {
+        let find = self.within(
+            self.timings.call_timeout,
+            "undo launch",
+            self.cloud.get(name),
+        );
+        let found = match find.await {
+            Ok(found) => found,
+            Err(left) => {
+                let error = error.with_effect(Effect::Partial);
+                return Some(error.with_context("not removed", left));
+            }
+        };
+        match self.halt(found.as_ref()).await {
+            Ok(StopOutcome::Busy) => {
+                tracing::warn!(runner = %name, %error, "a launch failed, and its runner has a job: it is kept");
+                return None;
+            }
+            Ok(StopOutcome::Stopped | StopOutcome::NotRunning) => {}
+            Err(unknown) => {
+                let error = error.with_effect(Effect::Partial);
+                return Some(error.with_context("not removed", unknown));
+            }
+        }
         let undo = async {
-            match self.cloud.get(name).await? {
-                Some(instance) => self.cloud.terminate(&instance).await,
+            match &found {
+                Some(instance) => self.cloud.terminate(instance).await,
                 None => Ok(()),
             }
         };
+        Some(
+            match self
+                .within(self.timings.call_timeout, "undo launch", undo)
+                .await
+            {
+                Ok(()) if error.kind() != ErrorKind::TimedOut => error.with_effect(Effect::None),
+                // A launch that timed out may still take effect on the cloud's side.
+                Ok(()) => error.with_effect(Effect::Unknown),
+                Err(left) => error
+                    .with_effect(Effect::Partial)
+                    .with_context("not removed", left),
+            },
+        )
+    }
+
+    /// Stops a runner that has no job, in one step with the check. An error says that it is not
+    /// known whether it has one.
+    async fn halt(&self, instance: Option<&CloudInstance>) -> Result<StopOutcome> {
+        let can_ask = !matches!(self.cloud.capability().idle_stop, Support::Unsupported(_));
+        let active = |i: &&CloudInstance| i.state == CloudRunnerState::Active && can_ask;
+        let Some(instance) = instance.filter(active) else {
+            return Ok(StopOutcome::NotRunning);
+        };
+        let stop = async {
+            let guest = self.cloud.guest(instance).await?;
+            guest.stop_runner(StopMode::Idle).await
+        };
         match self
-            .within(self.timings.call_timeout, "undo launch", undo)
+            .within(self.timings.guest_timeout, "stop runner", stop)
             .await
         {
-            Ok(()) if error.kind() != ErrorKind::TimedOut => error.with_effect(Effect::None),
-            // A launch that timed out may still take effect on the cloud's side.
-            Ok(()) => error.with_effect(Effect::Unknown),
-            Err(left) => error
-                .with_effect(Effect::Partial)
-                .with_context("not removed", left),
+            // A machine that boots has no open port yet.
+            Err(error) if error.kind() == ErrorKind::Unreachable => Ok(StopOutcome::NotRunning),
+            outcome => outcome,
         }
     }
 }

@@ -27,6 +27,7 @@ fn runner(id: u32, state: RunnerState) -> RunnerFacts {
         state,
         in_state: SECOND,
         age: SECOND,
+        age_when_seen: SECOND,
         registered: Registered::Unseen,
         instance: WELL,
         held: false,
@@ -98,9 +99,15 @@ fn a_late_runner_is_no_capacity_and_is_removed() {
         ..pool()
     };
     let late = RunnerFacts {
+        age_when_seen: HOUR,
+        ..runner(1, RunnerState::Booting)
+    };
+    // GitHub has not been looked at since: it may be online.
+    let unseen = RunnerFacts {
         age: HOUR,
         ..runner(1, RunnerState::Booting)
     };
+    assert_eq!(decide(&pool, &[unseen]), []);
     let actions = decide(&pool, std::slice::from_ref(&late));
     assert_eq!(
         actions,

@@ -48,11 +48,14 @@ impl Pool {
     pub(super) fn runner_facts(&self) -> Vec<RunnerFacts> {
         let view = self.view.borrow();
         let clock = &self.context.shared.clock;
+        // Before the first look everything is as young as can be.
+        let look_age = view.began.map_or(Duration::MAX, |began| began.elapsed());
         let facts = self.runners.iter().map(|(name, runner)| RunnerFacts {
             name: name.clone(),
             state: runner.state,
             in_state: runner.since.elapsed(),
             age: clock.age(runner.created_at),
+            age_when_seen: clock.age(runner.created_at).saturating_sub(look_age),
             registered: registered(&view, name, runner),
             instance: self.instance(name, runner),
             held: runner.is_held(),
@@ -111,9 +114,11 @@ fn registered(view: &ScopeView, name: &RunnerName, runner: &Runner) -> Registere
         Some(listed) if listed.online => Registered::Online,
         _ if !is_fresh(view, runner) => Registered::Unseen,
         listed => {
-            let gone = runner
-                .missing
-                .map_or(Duration::ZERO, |(since, _)| since.elapsed());
+            // Only as long as was looked at: while GitHub cannot be asked, nothing is lost.
+            let until = view.began.unwrap_or_else(Instant::now);
+            let gone = runner.missing.map_or(Duration::ZERO, |(since, _)| {
+                until.saturating_duration_since(since)
+            });
             match listed {
                 Some(_) => Registered::Offline(gone),
                 None => Registered::Absent(gone),

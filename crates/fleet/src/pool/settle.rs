@@ -6,7 +6,7 @@ use tokio::task::{Id, JoinError};
 use tokio::time::Instant;
 
 use super::{Hold, Instances, Pool, Removed, retry_pause};
-use crate::operation::Done;
+use crate::operation::{Done, Undone};
 
 impl Pool {
     pub(super) async fn settle(&mut self, joined: Result<(Id, Done), JoinError>) {
@@ -42,28 +42,20 @@ impl Pool {
             Done::LaunchFailed {
                 name,
                 error,
-                removed,
+                undone,
             } => {
                 self.launching -= 1;
                 self.counters.failed += 1;
                 self.counters.last_error = Some(error.to_string());
                 self.back_off(&error);
-                if removed {
-                    self.forget(&name);
-                } else {
-                    self.try_later(&name, &error);
+                match undone {
+                    Undone::Gone => self.forget(&name),
+                    Undone::KeptBusy => self.keep_busy(&name),
+                    Undone::Later => self.try_later(&name, &error),
                 }
             }
             Done::Removed { name } => self.forget(&name),
-            Done::KeptBusy { name } => {
-                if let Some(runner) = self.runners.get_mut(&name) {
-                    runner.enter(RunnerState::Busy);
-                    for waiting in runner.waiting.drain(..) {
-                        // Who asked may have gone.
-                        let _ = waiting.send(Removed::KeptBusy);
-                    }
-                }
-            }
+            Done::KeptBusy { name } => self.keep_busy(&name),
             Done::RemovalFailed { name, error } => {
                 self.counters.last_error = Some(error.to_string());
                 self.try_later(&name, &error);
@@ -92,6 +84,16 @@ impl Pool {
             for waiting in runner.waiting {
                 // Who asked may have gone.
                 let _ = waiting.send(Removed::Gone);
+            }
+        }
+    }
+
+    fn keep_busy(&mut self, name: &RunnerName) {
+        if let Some(runner) = self.runners.get_mut(name) {
+            runner.enter(RunnerState::Busy);
+            for waiting in runner.waiting.drain(..) {
+                // Who asked may have gone.
+                let _ = waiting.send(Removed::KeptBusy);
             }
         }
     }

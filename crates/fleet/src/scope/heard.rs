@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use runner_manager_github::{JobEvent, RemoteRunner};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::ScopeView;
+use crate::board::Board;
 
 /// GitHub's lists may lag behind its webhooks by this much.
 const LAG: Duration = Duration::from_secs(5);
@@ -33,7 +34,7 @@ impl Heard {
     /// Awaits something, and shows meanwhile what is heard.
     pub(super) async fn meanwhile<T>(
         &mut self,
-        views: &watch::Sender<Arc<ScopeView>>,
+        views: &Board<Arc<ScopeView>>,
         work: impl Future<Output = T>,
     ) -> T {
         tokio::pin!(work);
@@ -48,7 +49,7 @@ impl Heard {
     }
 
     /// Shows an event, and those that came with it, as one change.
-    fn show(&mut self, views: &watch::Sender<Arc<ScopeView>>, first: JobEvent) {
+    fn show(&mut self, views: &Board<Arc<ScopeView>>, first: JobEvent) {
         let mut news = vec![first];
         while let Ok(event) = self.events.try_recv() {
             news.push(event);
@@ -168,7 +169,7 @@ mod tests {
     async fn a_look_is_completed_by_what_came_while_it_was_taken() {
         let (tell, events) = mpsc::channel(8);
         let mut heard = Heard::new(events);
-        let views = watch::Sender::new(Arc::<ScopeView>::default());
+        let views = Board::new(Arc::<ScopeView>::default());
         let began = Instant::now();
         let work = async {
             for (id, status) in [(1, "queued"), (2, "queued"), (2, "in_progress")] {

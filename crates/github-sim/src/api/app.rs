@@ -1,12 +1,12 @@
-//! GitHub Apps: installations and their tokens.
+//! GitHub Apps: installations, their tokens, webhook deliveries.
 
-use axum::Extension;
+use axum::Json;
 use axum::extract::State;
-use axum::http::Uri;
+use axum::http::{StatusCode, Uri};
+use axum::response::IntoResponse;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::gate::AppPlace;
 use super::reply::{Answer, Failure, created, ok};
 use super::runners::{Id, InScope};
 use super::{pages, shapes};
@@ -25,13 +25,13 @@ fn permissions() -> Value {
     })
 }
 
-fn app_id(core: &Core, app: AppPlace) -> u64 {
-    core.config.apps.get(app.0).map_or(0, |app| app.id)
+fn app_id(core: &Core) -> u64 {
+    core.config.app.as_ref().map_or(0, |app| app.id)
 }
 
 /// `GET /app`.
-pub(crate) async fn app(State(core): State<Shared>, Extension(app): Extension<AppPlace>) -> Answer {
-    let id = app_id(&core, app);
+pub(crate) async fn app(State(core): State<Shared>) -> Answer {
+    let id = app_id(&core);
     let at = shapes::time(Timestamp::UNIX_EPOCH);
     ok(json!({
         "id": id,
@@ -50,7 +50,7 @@ pub(crate) async fn app(State(core): State<Shared>, Extension(app): Extension<Ap
 }
 
 /// The installation of an account. A repository's is its owner's.
-fn shape(core: &Core, scope: &Scope, app: AppPlace) -> Value {
+fn shape(core: &Core, scope: &Scope) -> Value {
     let (account, kind) = match scope {
         Scope::Enterprise(name) => (enterprise(core, name), "Enterprise"),
         Scope::Org(name) | Scope::Repo(name, _) => (
@@ -58,8 +58,7 @@ fn shape(core: &Core, scope: &Scope, app: AppPlace) -> Value {
             "Organization",
         ),
     };
-    let account_number = shapes::number(&format!("{kind}/{}", scope.account()));
-    let id = FIRST + account_number * 16 + u64::try_from(app.0).unwrap_or(0);
+    let id = FIRST + shapes::number(&format!("{kind}/{}", scope.account()));
     let at = shapes::time(Timestamp::UNIX_EPOCH);
     json!({
         "id": id,
@@ -68,7 +67,7 @@ fn shape(core: &Core, scope: &Scope, app: AppPlace) -> Value {
         "access_tokens_url": format!("{}/app/installations/{id}/access_tokens", core.api_url()),
         "repositories_url": format!("{}/installation/repositories", core.api_url()),
         "html_url": format!("{}/settings/installations/{id}", core.url),
-        "app_id": app_id(core, app),
+        "app_id": app_id(core),
         "app_slug": "runner-manager",
         "target_id": shapes::number(scope.account()),
         "target_type": kind,
@@ -95,10 +94,10 @@ fn enterprise(core: &Core, slug: &str) -> Value {
     })
 }
 
-fn all(core: &Core, app: AppPlace) -> Vec<Value> {
+fn all(core: &Core) -> Vec<Value> {
     let mut all: Vec<Value> = Vec::new();
     for scope in core.state().scopes() {
-        let one = shape(core, scope, app);
+        let one = shape(core, scope);
         if !all.iter().any(|known| known["id"] == one["id"]) {
             all.push(one);
         }
@@ -107,33 +106,21 @@ fn all(core: &Core, app: AppPlace) -> Vec<Value> {
 }
 
 /// `GET …/installation` of any scope.
-pub(crate) async fn installation(
-    State(core): State<Shared>,
-    Extension(app): Extension<AppPlace>,
-    scope: InScope,
-) -> Answer {
-    ok(shape(&core, &scope.0, app))
+pub(crate) async fn installation(State(core): State<Shared>, scope: InScope) -> Answer {
+    ok(shape(&core, &scope.0))
 }
 
 /// `GET /app/installations`.
-pub(crate) async fn installations(
-    State(core): State<Shared>,
-    Extension(app): Extension<AppPlace>,
-    uri: Uri,
-) -> Answer {
-    pages::bare(&core, &uri, &all(&core, app))
+pub(crate) async fn installations(State(core): State<Shared>, uri: Uri) -> Answer {
+    pages::bare(&core, &uri, &all(&core))
 }
 
 /// `POST /app/installations/{id}/access_tokens`.
-pub(crate) async fn access_token(
-    State(core): State<Shared>,
-    Extension(app): Extension<AppPlace>,
-    Id(id): Id,
-) -> Answer {
-    if !all(&core, app).iter().any(|known| known["id"] == id) {
+pub(crate) async fn access_token(State(core): State<Shared>, Id(id): Id) -> Answer {
+    if !all(&core).iter().any(|known| known["id"] == id) {
         return Err(Failure::not_found());
     }
-    let life = core.config.apps.get(app.0).map(|app| app.token_lifetime);
+    let life = core.config.app.as_ref().map(|app| app.token_lifetime);
     let life = life.ok_or_else(Failure::not_found)?;
     let (token, expires_at) = core.state().issue(Purpose::Installation(id), life);
     created(json!({
@@ -142,4 +129,22 @@ pub(crate) async fn access_token(
         "permissions": permissions(),
         "repository_selection": "all",
     }))
+}
+
+/// `GET /app/hook/deliveries`, newest first. One page holds all that is kept.
+pub(crate) async fn deliveries(State(core): State<Shared>) -> Answer {
+    ok(json!(core.webhooks.list()))
+}
+
+/// `GET /app/hook/deliveries/{id}`.
+pub(crate) async fn delivery(State(core): State<Shared>, Id(id): Id) -> Answer {
+    ok(core.webhooks.one(id).ok_or_else(Failure::not_found)?)
+}
+
+/// `POST /app/hook/deliveries/{id}/attempts`.
+pub(crate) async fn redeliver(State(core): State<Shared>, Id(id): Id) -> Answer {
+    if !core.webhooks.redeliver(id) {
+        return Err(Failure::not_found());
+    }
+    Ok((StatusCode::ACCEPTED, Json(json!({}))).into_response())
 }

@@ -6,7 +6,6 @@
 mod app;
 mod description;
 mod faults;
-mod hooks;
 mod independent;
 mod jobs;
 mod openapi;

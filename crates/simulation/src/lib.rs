@@ -1,0 +1,14 @@
+#![doc = include_str!("../README.md")]
+
+mod carrier;
+mod clock;
+mod cloud;
+mod hub;
+mod plan;
+mod run;
+mod trace;
+mod world;
+
+pub use plan::{Faults, Plan, PoolPlan};
+pub use run::{Outcome, Watch, run};
+pub use world::Tally;

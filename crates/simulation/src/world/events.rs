@@ -1,0 +1,266 @@
+//! What happens by itself: jobs arrive, machines boot and die, GitHub notices, webhooks come.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::RngExt;
+use runner_manager_core::RunnerName;
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::{Phase, State, World};
+use crate::hub::Status;
+
+#[derive(Debug, Clone)]
+pub(crate) enum Event {
+    /// This many jobs are queued at once.
+    Arrive(usize),
+    Cancel(u64),
+    Boot(usize, RunnerName),
+    /// The machine works no more.
+    Die(usize, RunnerName),
+    /// The job on the machine is done.
+    End(usize, RunnerName, u64),
+    /// GitHub notices that a listener is gone.
+    Notice(u64),
+    /// A webhook comes.
+    Deliver(Vec<u8>),
+}
+
+impl World {
+    /// Lets things happen when they are due, for ever.
+    pub(crate) async fn turn(self: Arc<Self>) {
+        loop {
+            let next = self.state().agenda.first_key_value().map(|(key, _)| key.0);
+            let Some(at) = next else {
+                self.rescheduled.notified().await;
+                continue;
+            };
+            tokio::select! {
+                biased;
+                () = tokio::time::sleep_until(at) => {}
+                () = self.rescheduled.notified() => continue,
+            }
+            let mut state = self.state();
+            while let Some(entry) = state.agenda.first_entry() {
+                if entry.key().0 > Instant::now() {
+                    break;
+                }
+                let event = entry.remove();
+                self.happen(&mut state, event);
+            }
+        }
+    }
+
+    pub(crate) fn schedule(&self, state: &mut State, after: Duration, event: Event) {
+        state.scheduled += 1;
+        let key = (Instant::now() + after, state.scheduled);
+        state.agenda.insert(key, event);
+        self.rescheduled.notify_one();
+    }
+
+    pub(super) fn between(&self, state: &mut State, range: std::ops::Range<Duration>) -> Duration {
+        state.rng.random_range(range)
+    }
+
+    pub(super) fn schedule_arrivals(&self) {
+        let mut state = self.state();
+        let mut left = self.plan.jobs;
+        while left > 0 {
+            let most = left.min((self.plan.jobs / 3).clamp(1, 200));
+            let burst = state.rng.random_range(1..=most);
+            let at = self.between(&mut state, Duration::ZERO..self.plan.arrivals);
+            self.schedule(&mut state, at, Event::Arrive(burst));
+            left -= burst;
+        }
+    }
+
+    pub(super) fn schedule_notice(&self, state: &mut State, runner: u64) {
+        let seconds = state.rng.random_range(10..120);
+        self.schedule(state, Duration::from_secs(seconds), Event::Notice(runner));
+    }
+
+    fn happen(&self, state: &mut State, event: Event) {
+        match event {
+            Event::Arrive(burst) => {
+                for _ in 0..burst {
+                    self.arrive(state);
+                }
+                self.note_needs(state);
+                self.assign(state);
+            }
+            Event::Cancel(job) => {
+                if state.hub.queued.contains(&job) {
+                    state.hub.finish(job, "cancelled", self.now());
+                    self.note(state, format_args!("job {job} is cancelled"));
+                    self.note_needs(state);
+                    self.tell(state, job, "completed");
+                }
+            }
+            Event::Boot(pool, name) => self.boot(state, pool, &name),
+            Event::Die(pool, name) => self.die(state, pool, &name),
+            Event::End(pool, name, job) => self.end_job(state, pool, &name, job),
+            Event::Notice(runner) => {
+                if let Some(job) = state.hub.notice(runner, self.now()) {
+                    self.note(state, format_args!("job {job} is lost"));
+                    self.tell(state, job, "completed");
+                }
+            }
+            Event::Deliver(body) => {
+                // While no manager listens, GitHub's webhooks are lost.
+                let taken = state.listener.as_ref().map(|to| to.send(body));
+                let got = matches!(taken, Some(Ok(())));
+                self.note(state, format_args!("webhook, taken: {got}"));
+            }
+        }
+    }
+
+    fn arrive(&self, state: &mut State) {
+        let pool = state.rng.random_range(0..self.plan.pools.len());
+        let mut labels = vec!["Self-Hosted".to_owned()];
+        // Some jobs fit every pool.
+        if self.plan.pools.len() == 1 || state.rng.random_bool(0.7) {
+            labels.push(self.plan.pools[pool].label.to_owned());
+        }
+        let number = u64::try_from(self.plan.jobs - state.to_come).unwrap_or(0);
+        let run = 1 + number / self.plan.jobs_per_run;
+        state.to_come -= 1;
+        let job = state.hub.queue(run, labels, self.now());
+        self.note(state, format_args!("job {job} is queued"));
+        self.tell(state, job, "queued");
+        if self.strikes(state, |f| f.cancelled) {
+            let after = self.between(state, Duration::ZERO..Duration::from_secs(120));
+            self.schedule(state, after, Event::Cancel(job));
+        }
+    }
+
+    /// Waiting jobs go to idle runners, whichever GitHub likes.
+    pub(crate) fn assign(&self, state: &mut State) {
+        let mut any = false;
+        while let Some((job, fitting)) = state.hub.next_match() {
+            any = true;
+            let runner = fitting[state.rng.random_range(0..fitting.len())];
+            state.hub.assign(job, runner, self.now());
+            self.note(state, format_args!("job {job} goes to runner {runner}"));
+            self.tell(state, job, "in_progress");
+            let found = state
+                .clouds
+                .iter_mut()
+                .enumerate()
+                .find_map(|(pool, cloud)| {
+                    let mut machines = cloud.iter_mut();
+                    let (name, machine) = machines.find(|(_, m)| m.runner == runner)?;
+                    machine.phase = Phase::Working(job);
+                    Some((pool, name.clone()))
+                });
+            let Some((pool, name)) = found else { continue };
+            let longest = self.plan.longest_job;
+            let length = self.between(state, Duration::from_secs(1)..longest);
+            if self.strikes(state, |f| f.dies) {
+                self.schedule(state, length / 2, Event::Die(pool, name));
+            } else {
+                self.schedule(state, length, Event::End(pool, name, job));
+            }
+        }
+        if any {
+            self.note_needs(state);
+        }
+    }
+
+    fn boot(&self, state: &mut State, pool: usize, name: &RunnerName) {
+        let Some(machine) = state.clouds[pool].get(name) else {
+            return;
+        };
+        let runner = machine.runner;
+        let connected = state.hub.connect(runner);
+        self.note(
+            state,
+            format_args!("{name} has booted, connected: {connected}"),
+        );
+        if let Some(machine) = state.clouds[pool].get_mut(name) {
+            machine.phase = if connected {
+                Phase::Listening
+            } else {
+                Phase::Ended
+            };
+        }
+        self.assign(state);
+    }
+
+    fn die(&self, state: &mut State, pool: usize, name: &RunnerName) {
+        let Some(machine) = state.clouds[pool].get_mut(name) else {
+            return;
+        };
+        machine.phase = Phase::Dead;
+        let runner = machine.runner;
+        self.note(state, format_args!("{name} dies"));
+        self.schedule_notice(state, runner);
+    }
+
+    fn end_job(&self, state: &mut State, pool: usize, name: &RunnerName, job: u64) {
+        if let Some(machine) = state.clouds[pool].get_mut(name) {
+            machine.phase = Phase::Ended;
+        }
+        state.hub.finish(job, "success", self.now());
+        self.note(state, format_args!("job {job} is done"));
+        self.tell(state, job, "completed");
+    }
+
+    /// Notes how many jobs wait for each pool.
+    fn note_needs(&self, state: &mut State) {
+        for (index, pool) in self.plan.pools.iter().enumerate() {
+            let waiting = if self.plan.pools.len() == 1 {
+                state.hub.queued.len()
+            } else {
+                let own = |l: &String| l == "Self-Hosted" || l == pool.label;
+                let fits = |id: &&u64| state.hub.jobs[id].labels.iter().all(own);
+                state.hub.queued.iter().filter(fits).count()
+            };
+            state.needs[index].note(waiting);
+        }
+    }
+
+    /// Sends a webhook: once, twice or never, and some time later.
+    fn tell(&self, state: &mut State, job: u64, action: &str) {
+        if self.strikes(state, |f| f.webhook_lost) {
+            return;
+        }
+        let times = if self.strikes(state, |f| f.webhook_twice) {
+            2
+        } else {
+            1
+        };
+        let job = &state.hub.jobs[&job];
+        state.scheduled += 1;
+        let body = json!({
+            "action": action,
+            "delivery": format!("{}-{action}", job.id),
+            "workflow_job": job_json(job),
+            "repository": { "full_name": "acme/app" },
+        });
+        let body = body.to_string().into_bytes();
+        for _ in 0..times {
+            let after = self.between(state, Duration::from_millis(50)..Duration::from_secs(4));
+            self.schedule(state, after, Event::Deliver(body.clone()));
+        }
+    }
+}
+
+/// A job as GitHub shows it.
+pub(crate) fn job_json(job: &crate::hub::Job) -> serde_json::Value {
+    let queued = job.status == Status::Queued;
+    json!({
+        "id": job.id,
+        "run_id": job.run,
+        "name": "build",
+        "labels": job.labels,
+        "status": job.status.word(),
+        "conclusion": job.conclusion,
+        "runner_id": job.runner.as_ref().map(|(id, _)| id),
+        "runner_name": job.runner.as_ref().map(|(_, name)| name),
+        "created_at": job.created_at,
+        // GitHub shows a start for jobs that wait, too.
+        "started_at": if queued { Some(job.created_at) } else { job.started_at },
+        "completed_at": job.completed_at,
+    })
+}

@@ -1,0 +1,175 @@
+//! The machines of a cloud, and what must hold when they come and go.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use runner_manager_core::RunnerName;
+use tokio::time::Instant;
+
+use super::{Event, State, World};
+
+/// How far a machine has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Booting,
+    Listening,
+    Working(u64),
+    /// Its runner has ended.
+    Ended,
+    /// It has failed, and nothing runs on it.
+    Dead,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Machine {
+    pub(crate) phase: Phase,
+    /// GitHub's id of its registration.
+    pub(crate) runner: u64,
+    pub(crate) created_at: Timestamp,
+    born: Instant,
+    /// Its maker was told that it failed, and so does not count on it.
+    doubted: bool,
+}
+
+impl World {
+    /// Makes a machine, or finds the one of this name.
+    pub(crate) fn make_machine(&self, pool: usize, name: &RunnerName, runner: u64) -> Machine {
+        let mut state = self.state();
+        if let Some(machine) = state.clouds[pool].get(name) {
+            return machine.clone();
+        }
+        self.check_launch(&mut state, pool, name);
+        let machine = Machine {
+            phase: Phase::Booting,
+            runner,
+            created_at: self.now(),
+            born: Instant::now(),
+            doubted: false,
+        };
+        state.clouds[pool].insert(name.clone(), machine.clone());
+        state.tally.launches += 1;
+        let all = state
+            .clouds
+            .iter()
+            .map(std::collections::BTreeMap::len)
+            .sum();
+        state.tally.most_machines = state.tally.most_machines.max(all);
+        self.note(&mut state, format_args!("machine {name} is made"));
+        self.plan_boot(&mut state, pool, name);
+        machine
+    }
+
+    fn check_launch(&self, state: &mut State, pool: usize, name: &RunnerName) {
+        let limits = &self.plan.pools[pool];
+        let (there, max) = (state.clouds[pool].len(), limits.max);
+        if there >= max {
+            self.violate(
+                state,
+                &format!("{name} makes {} of at most {max}", there + 1),
+            );
+        }
+        if !state.used.insert(name.clone()) {
+            self.violate(state, &format!("{name} is made a second time"));
+        }
+        let deadline = limits.boot_deadline;
+        let may_serve = |m: &&Machine| !m.doubted && state.hub.runners.contains_key(&m.runner);
+        let live = state.clouds[pool].values().filter(may_serve);
+        let free = live.filter(|m| match m.phase {
+            Phase::Booting => m.born.elapsed() < deadline,
+            Phase::Listening => true,
+            _ => false,
+        });
+        let free: Vec<String> = free.map(|m| m.runner.to_string()).collect();
+        // What a manager knows is as old as its last look, and looks may fail for a while.
+        let old = if self.plan.faults.is_none() && self.plan.crashes == 0 {
+            self.plan.poll * 2 + Duration::from_secs(30)
+        } else {
+            Duration::from_secs(1_800)
+        };
+        let needed = state.needs[pool].highest(old) + limits.min_idle;
+        // A flush replaces runners before they are gone.
+        let flushing = |at: Instant| at.elapsed() < Duration::from_secs(300);
+        if free.len() >= needed && !state.flushed.is_some_and(flushing) {
+            self.violate(
+                state,
+                &format!(
+                    "{name} is launched with {needed} needed while these are free: {}",
+                    free.join(", ")
+                ),
+            );
+        }
+    }
+
+    fn plan_boot(&self, state: &mut State, pool: usize, name: &RunnerName) {
+        let deadline = self.plan.pools[pool].boot_deadline;
+        let boot = self.plan.boot;
+        let event = Event::Boot(pool, name.clone());
+        if self.strikes(state, |f| f.dead_boot) {
+            self.note(state, format_args!("{name} will never boot"));
+        } else if self.strikes(state, |f| f.slow_boot) {
+            self.schedule(state, deadline + boot, event);
+        } else {
+            let boot = self.between(state, boot / 2..boot + Duration::from_millis(1));
+            self.schedule(state, boot, event);
+        }
+    }
+
+    /// Ends a machine.
+    pub(crate) fn end_machine(&self, pool: usize, name: &RunnerName) {
+        let mut state = self.state();
+        let Some(machine) = state.clouds[pool].remove(name) else {
+            return;
+        };
+        self.note(
+            &mut state,
+            format_args!("machine {name} is ended, {:?}", machine.phase),
+        );
+        match machine.phase {
+            Phase::Working(job) => {
+                self.violate(&mut state, &format!("{name} is ended while job {job} runs"));
+            }
+            Phase::Listening => {
+                state.hub.silence(machine.runner);
+                self.schedule_notice(&mut state, machine.runner);
+            }
+            Phase::Booting | Phase::Ended | Phase::Dead => {}
+        }
+    }
+
+    /// The call that made a machine answers with an error.
+    pub(crate) fn doubt(&self, pool: usize, name: &RunnerName) {
+        if let Some(machine) = self.state().clouds[pool].get_mut(name) {
+            machine.doubted = true;
+        }
+    }
+
+    /// The runner on a machine is stopped.
+    pub(crate) fn stop_listener(&self, pool: usize, name: &RunnerName) {
+        let mut state = self.state();
+        let Some(machine) = state.clouds[pool].get_mut(name) else {
+            return;
+        };
+        let (phase, runner) = (machine.phase, machine.runner);
+        machine.phase = Phase::Ended;
+        if let Phase::Working(job) = phase {
+            self.violate(
+                &mut state,
+                &format!("{name} is stopped while job {job} runs"),
+            );
+        }
+        state.hub.silence(runner);
+        self.schedule_notice(&mut state, runner);
+    }
+
+    /// A registration was deleted: its listener, if it is idle, ends.
+    pub(crate) fn end_listener(&self, state: &mut State, name: &str) {
+        for cloud in &mut state.clouds {
+            let found = cloud.iter_mut().find(|(n, _)| n.to_string() == name);
+            if let Some((_, machine)) = found
+                && machine.phase == Phase::Listening
+            {
+                machine.phase = Phase::Ended;
+            }
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! The simulation: seeds, large runs, and planted bugs that it has to find.
+
+use crate::failure::{Failure, Result};
+use crate::process;
+use std::path::Path;
+use std::process::Command;
+
+const PACKAGE: &str = "runner-manager-simulation";
+
+/// How long the step of the checks may run seeds, and how many at most.
+const STEP: [&str; 4] = ["--seeds", "4000", "--seconds", "90"];
+
+/// What `cargo xtask simulate` is asked for.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// How many seeds to run
+    #[arg(long)]
+    seeds: Option<u64>,
+    /// The first seed; alone, the one to replay, with all that happens
+    #[arg(long)]
+    seed: Option<u64>,
+    /// One large run of this many jobs, in a release build
+    #[arg(long, conflicts_with = "seeds")]
+    jobs: Option<u64>,
+    /// Begin no further seed after this many seconds
+    #[arg(long)]
+    seconds: Option<u64>,
+}
+
+impl Options {
+    fn arguments(&self) -> Vec<String> {
+        let pairs = [
+            ("--seeds", self.seeds),
+            ("--seed", self.seed),
+            ("--jobs", self.jobs),
+            ("--seconds", self.seconds),
+        ];
+        let given = pairs
+            .iter()
+            .filter_map(|(name, value)| Some((name, (*value)?)));
+        given
+            .flat_map(|(name, value)| [(*name).to_owned(), value.to_string()])
+            .collect()
+    }
+}
+
+/// Runs what was asked for.
+pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
+    let mut command = program(root);
+    if options.jobs.is_some() {
+        command.arg("--release");
+    }
+    process::stream(command.arg("--").args(options.arguments()))
+}
+
+/// The step of the checks: as many seeds as fit into its time.
+pub(crate) fn check(root: &Path) -> Result<()> {
+    process::stream(program(root).arg("--").args(STEP))
+        .map_err(Failure::because("the simulation found a violation"))
+}
+
+fn program(root: &Path) -> Command {
+    let mut command = process::cargo(root);
+    command.args(["run", "--quiet", "--locked", "--package", PACKAGE]);
+    command
+}
