@@ -12,6 +12,8 @@ mod files;
 mod harness;
 #[path = "process/jobs.rs"]
 mod jobs;
+#[path = "process/lists.rs"]
+mod lists;
 #[path = "process/site.rs"]
 mod site;
 #[path = "process/states.rs"]

@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use runner_manager_core::{
-    BackendContext, Budgets, Clock, CloudRunnerInstance, CloudRunnerState, Connected, Error,
-    HealthState, InstanceId, ManualClock, NamePrefix, RemoveToken, RunnerMetrics, RunnerName,
-    Secret, SystemClock, Timings,
+    BackendContext, Budgets, Clock, CloudRunnerInstance, CloudRunnerState, Connected, CreateRunner,
+    Error, HealthState, InstanceId, ManualClock, NamePrefix, RemoveToken, RunnerCredential,
+    RunnerMetrics, RunnerName, Support, SystemClock, Timings,
 };
 
+use crate::leak::Bait;
 use crate::{Failure, Harness, JobFate};
 
 const PAUSE: Duration = Duration::from_millis(10);
@@ -91,12 +92,50 @@ impl Bench {
         self.with_prefix(prefix).manager().await
     }
 
+    /// A request with secrets of its own.
+    pub(crate) fn request(&self, id: InstanceId) -> CreateRunner {
+        self.request_with(&Bait::new(), id)
+    }
+
+    /// A request whose credential is this bait, of the kind that the harness prefers.
+    pub(crate) fn request_with(&self, bait: &Bait, id: InstanceId) -> CreateRunner {
+        let mut request = self.harness.request(id);
+        request.credential = match request.credential {
+            RunnerCredential::JitConfig(_) => RunnerCredential::JitConfig(bait.jit()),
+            RunnerCredential::RegistrationToken { url, .. } => {
+                let token = bait.token();
+                RunnerCredential::RegistrationToken { url, token }
+            }
+            // The harness hands out what is claimed: it holds the mark of all secrets.
+            claim @ RunnerCredential::Claim { .. } => claim,
+        };
+        request
+    }
+
+    /// A request with a registration token, where the backend takes one.
+    pub(crate) fn token_request(
+        &self,
+        manager: &Connected,
+        bait: &Bait,
+        id: InstanceId,
+    ) -> Result<CreateRunner, Support> {
+        let support = manager.capability().registration_token;
+        let mut request = self.harness.request(id);
+        let url = "https://github.com/octo".parse();
+        match (support, url) {
+            (Support::Native | Support::Emulated, Ok(url)) => {
+                let token = bait.token();
+                request.credential = RunnerCredential::RegistrationToken { url, token };
+                Ok(request)
+            }
+            _ => Err(support),
+        }
+    }
+
     /// Creates a runner and waits until it listens.
     pub(crate) async fn runner(&self, manager: &Connected) -> Result<RunnerName, Failure> {
         let id = InstanceId::random();
-        let made = manager
-            .create_runner(self.harness.request(id.clone()))
-            .await?;
+        let made = manager.create_runner(self.request(id.clone())).await?;
         if made != id {
             return Err(Failure::new(
                 "the answer names another id than was asked for",
@@ -167,6 +206,46 @@ impl Bench {
         Ok(names)
     }
 
+    /// Waits for what must have a deadline of its own, which lies within the case's patience.
+    pub(crate) async fn ends<T>(
+        &self,
+        within: Duration,
+        call: impl Future<Output = T>,
+    ) -> Result<T, Failure> {
+        let limit = within + self.harness.patience();
+        let late = |_| Failure::new(format!("it did not end within {limit:?}"));
+        tokio::time::timeout(limit, call).await.map_err(late)
+    }
+
+    /// Waits until a runner is unhealthy.
+    pub(crate) async fn unhealthy(
+        &self,
+        manager: &Connected,
+        name: &RunnerName,
+    ) -> Result<CloudRunnerInstance, Failure> {
+        let is_ill = |r: &CloudRunnerInstance| r.health == HealthState::Unhealthy;
+        self.until(manager, name.instance_id(), "unhealthy", is_ill)
+            .await
+    }
+
+    /// How a runner is, which must be there.
+    pub(crate) async fn look(
+        &self,
+        manager: &Connected,
+        name: &RunnerName,
+    ) -> Result<CloudRunnerInstance, Failure> {
+        let found = manager.get_runner(name.instance_id()).await?;
+        found.ok_or_else(|| Failure::new(format!("{name} is gone")))
+    }
+
+    /// The names of all runners that are shown, sorted.
+    pub(crate) async fn names(&self, manager: &Connected) -> Result<Vec<RunnerName>, Failure> {
+        let listed = manager.get_runners(None).await?;
+        let mut names: Vec<RunnerName> = listed.into_iter().map(|r| r.name).collect();
+        names.sort();
+        Ok(names)
+    }
+
     /// How many things of the prefix exist, by the harness's count.
     pub(crate) async fn left(&self) -> usize {
         self.harness.count(&self.prefix).await.values().sum()
@@ -199,7 +278,7 @@ impl Bench {
 }
 
 pub(crate) fn token() -> RemoveToken {
-    RemoveToken::new(Secret::new("remove-token"))
+    RemoveToken::new(Bait::new().token())
 }
 
 pub(crate) async fn cleanup(manager: &Connected) -> Removed {

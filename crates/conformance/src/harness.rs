@@ -23,7 +23,7 @@ use crate::seen::{Counts, Did, Exposure, JobFate, Place, Planted, Received, Seen
 /// fails, unless a waiver excuses it. What goes wrong with the setup itself may panic.
 ///
 /// No method has a default that answers for the backend: a new one does not compile until every
-/// harness has answered it.
+/// harness has answered it. (That of [`stuck_state`](Self::stuck_state) follows from the table.)
 #[async_trait]
 pub trait Harness: Send + Sync + 'static {
     /// The backend's scheme.
@@ -34,7 +34,10 @@ pub trait Harness: Send + Sync + 'static {
     async fn manager(&self, context: BackendContext) -> Result<Connected>;
 
     /// A request for a runner that listens for jobs until it is removed. Cases replace its
-    /// credential, labels and runner group: the stand-in runner takes any.
+    /// credential, labels and runner group: the stand-in runner takes any. Where the harness
+    /// answers claims ([`runner_manager_core::RunnerCredential::Claim`]), the request may hold
+    /// one; what the harness then hands out must hold the word [`crate::MARK`], and the nonce
+    /// must not.
     fn request(&self, id: InstanceId) -> CreateRunner;
 
     // ----- Looking, by other means than the backend's own: another client, `/proc`, files. -----
@@ -88,6 +91,18 @@ pub trait Harness: Send + Sync + 'static {
     /// Brings an instance into one of [`native_states`](Self::native_states), until
     /// [`mend`](Self::mend) or its deletion.
     async fn force_state(&self, name: &RunnerName, native: &'static str) -> Did;
+
+    /// The native state in which a launch that never comes to its end leaves an instance, and in
+    /// which it can be deleted: the first that counts as being made, unless the backend says
+    /// otherwise.
+    fn stuck_state(&self) -> Seen<&'static str> {
+        let states = self.native_states();
+        let mut made = states
+            .iter()
+            .filter(|(_, state)| *state == CloudRunnerState::Created);
+        let state = made.next().map(|(native, _)| *native);
+        state.ok_or(crate::Cannot("no native state counts as being made"))
+    }
 
     /// Makes a second instance of this name that bears the manager's mark and is older than the
     /// first: what a launch whose answer was lost leaves where names are not unique.

@@ -15,6 +15,7 @@ const DEADLINE: Duration = Duration::from_secs(300);
 /// What the case found wrong, what is left of it, that it took more than five minutes, or that
 /// the harness cannot bring it about.
 pub async fn run_case(harness: Arc<dyn Harness>, case: Case) -> Verdict {
+    crate::logs::watch();
     let bench = Bench::new(harness);
     let late = |_| Failure::new("the case did not end before its deadline");
     let verdict = tokio::time::timeout(DEADLINE, (case.run)(bench.clone())).await;

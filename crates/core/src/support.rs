@@ -30,6 +30,15 @@ impl SupportServiceConfig {
         let pick = usize::try_from(id.checked_rem(servers)?).ok()?;
         self.ssh_debug_connections.get(pick)
     }
+
+    /// Whether no service is asked for.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.proxy_config.is_none()
+            && self.dockerhub_mirror.is_none()
+            && self.ssh_debug_connections.is_empty()
+            && self.repo_policy_compliance.is_none()
+    }
 }
 
 /// HTTP proxies.

@@ -19,11 +19,12 @@ use runner_manager_core::{
 use serde_json::json;
 
 use crate::faults::Undo;
+use crate::lists::Lists;
 use crate::site::{Site, USERS};
 use crate::{exposed, faults, files, jobs, states};
 
-#[derive(Default)]
 struct World {
+    lists: Lists,
     sites: BTreeMap<String, Site>,
     /// What ends the faults of each prefix.
     faults: BTreeMap<NamePrefix, Vec<Undo>>,
@@ -48,7 +49,13 @@ impl ProcessHarness {
         let base = tempfile::tempdir().unwrap();
         fs::set_permissions(base.path(), fs::Permissions::from_mode(0o755)).unwrap();
         Self {
-            world: Mutex::default(),
+            world: Mutex::new(World {
+                lists: Lists::new(),
+                sites: BTreeMap::new(),
+                faults: BTreeMap::new(),
+                held: BTreeMap::new(),
+                begun: BTreeMap::new(),
+            }),
             base,
         }
     }
@@ -63,10 +70,10 @@ impl ProcessHarness {
     /// Does something in the place of a prefix.
     fn at<T>(&self, prefix: &NamePrefix, act: impl FnOnce(&mut Site) -> T) -> T {
         let stem: String = prefix.as_str().chars().take(Bench::STEM).collect();
-        let mut world = self.world();
-        let index = u32::try_from(world.sites.len()).unwrap();
-        let make = || Site::new(self.base.path().join(&stem), index);
-        act(world.sites.entry(stem.clone()).or_insert_with(make))
+        let World { sites, lists, .. } = &mut *self.world();
+        let index = u32::try_from(sites.len()).unwrap();
+        let make = || Site::new(self.base.path().join(&stem), index, lists);
+        act(sites.entry(stem.clone()).or_insert_with(make))
     }
 }
 
@@ -107,7 +114,8 @@ impl Harness for ProcessHarness {
     }
 
     fn list_calls(&self, prefix: &NamePrefix) -> Seen<usize> {
-        Ok(self.at(prefix, Site::lists))
+        let folder = self.at(prefix, |site| site.lists);
+        Ok(self.world().lists.of(folder))
     }
 
     fn requests(&self, _: &NamePrefix) -> Seen<usize> {
@@ -182,6 +190,12 @@ impl Harness for ProcessHarness {
             .or_default()
             .extend(held);
         Ok(())
+    }
+
+    fn stuck_state(&self) -> Seen<&'static str> {
+        Err(Cannot(
+            "a launch holds a lock that the kernel frees when it ends: none is stuck",
+        ))
     }
 
     async fn make_twin(&self, _: &RunnerName) -> Did {

@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use runner_manager_core::{NamePrefix, RunnerName};
-use rustix::fs::inotify;
 use rustix::process::{Pid, Signal, kill_process};
 use sha2::{Digest, Sha256};
+
+use crate::lists::Lists;
 
 /// Where the kernel may have cgroups of version 2.
 const CGROUPS: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
@@ -58,23 +59,19 @@ impl Process {
 pub(crate) struct Site {
     base: PathBuf,
     pub(crate) first_uid: u32,
-    /// Sees the work folder being opened, which is what a list begins with.
-    opens: rustix::fd::OwnedFd,
-    lists: usize,
+    /// Under which its lists are counted.
+    pub(crate) lists: i32,
 }
 
 impl Site {
-    pub(crate) fn new(base: PathBuf, index: u32) -> Self {
+    pub(crate) fn new(base: PathBuf, index: u32, lists: &Lists) -> Self {
         fs::create_dir(&base).unwrap();
-        fs::create_dir(base.join("work")).unwrap();
-        let opens = inotify::init(inotify::CreateFlags::NONBLOCK).unwrap();
-        let flags = inotify::WatchFlags::OPEN | inotify::WatchFlags::ONLYDIR;
-        inotify::add_watch(&opens, base.join("work"), flags).unwrap();
+        let work = base.join("work");
+        fs::create_dir(&work).unwrap();
         Self {
             base,
             first_uid: 80_000 + index * USERS,
-            opens,
-            lists: 0,
+            lists: lists.add(&work),
         }
     }
 
@@ -124,19 +121,6 @@ impl Site {
             }
         }
         folder
-    }
-
-    /// How often the work folder was opened.
-    pub(crate) fn lists(&mut self) -> usize {
-        let mut buffer = [std::mem::MaybeUninit::uninit(); 4096];
-        let mut reader = inotify::Reader::new(&self.opens, &mut buffer);
-        while let Ok(event) = reader.next() {
-            // A name is that of something within the folder.
-            if event.file_name().is_none() {
-                self.lists += 1;
-            }
-        }
-        self.lists
     }
 
     /// The processes of the runners that `ours` picks, by the home of each.

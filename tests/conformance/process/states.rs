@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use runner_manager_core::{CloudRunnerState, RunnerName};
 use rustix::fs::FlockOperation;
@@ -22,12 +23,17 @@ pub(crate) const STATES: [(&str, CloudRunnerState); 7] = [
 /// More than the harness lets a runner use.
 const TOO_MUCH: usize = 70 << 20;
 
-/// Ends the listener, and with it the runner program; the wrapper notes how.
+/// Ends the listener, once it is there, and with it the runner program; the wrapper notes how.
 pub(crate) fn end_runner(site: &Site, name: &RunnerName) {
-    for process in site.processes(|of| of == name) {
-        if process.program == "Runner.Listener" {
-            process.kill();
+    let end = Instant::now() + Duration::from_secs(10);
+    loop {
+        let processes = site.processes(|of| of == name);
+        let mut listeners = processes.iter().filter(|p| p.program == "Runner.Listener");
+        match listeners.next() {
+            Some(listener) => return listener.kill(),
+            None => assert!(Instant::now() < end, "{name} has no listener"),
         }
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 

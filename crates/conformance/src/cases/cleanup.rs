@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use futures::StreamExt;
-use runner_manager_core::{HealthState, InstanceId, Timings};
+use runner_manager_core::{Connected, InstanceId, Support, Timings};
 
+use super::health::{judged_without_guest, stick_in_creation};
 use crate::bench::{cleanup, token};
 use crate::case::check;
-use crate::{Bench, Fault, Outcome, Verdict};
+use crate::{Bench, Failure, Fault, Outcome, Verdict};
 
 pub(super) async fn healthy_and_busy_runners_stay(b: Bench) -> Verdict {
     let manager = b.manager().await?;
@@ -32,10 +33,7 @@ pub(super) async fn unhealthy_runners_go(b: Bench) -> Verdict {
     let manager = b.manager().await?;
     let (ill, well) = (b.runner(&manager).await?, b.runner(&manager).await?);
     b.harness.stop(&ill).await?;
-    b.until(&manager, ill.instance_id(), "unhealthy", |r| {
-        r.health == HealthState::Unhealthy
-    })
-    .await?;
+    b.unhealthy(&manager, &ill).await?;
     let removed = cleanup(&manager).await;
     let gone: Vec<_> = removed.metrics.into_iter().map(|m| m.runner_name).collect();
     check!(gone == [ill], "{gone:?} {:?}", removed.errors);
@@ -47,6 +45,9 @@ pub(super) async fn unhealthy_runners_go(b: Bench) -> Verdict {
 pub(super) async fn unknown_runners_stay(b: Bench) -> Verdict {
     let manager = b.manager().await?;
     let name = b.runner(&manager).await?;
+    if let Support::Unsupported(why) = manager.capability().guest {
+        return judged_without_guest(&b, &manager, &name, why).await;
+    }
     b.harness.fail(&b.prefix, Fault::Guest).await?;
     let removed = cleanup(&manager).await;
     b.harness.mend(&b.prefix).await;
@@ -55,40 +56,88 @@ pub(super) async fn unknown_runners_stay(b: Bench) -> Verdict {
     Ok(Outcome::Verified)
 }
 
-pub(super) async fn nothing_young_is_touched(b: Bench) -> Verdict {
-    let timings = Timings {
-        grace: Duration::from_secs(3_600),
-        ..Timings::default()
-    };
-    let manager = b.manager_with(&timings).await?;
-    let ill = b.runner(&manager).await?;
+/// One unhealthy runner and a leftover of each kind.
+async fn ill_and_leftovers(b: &Bench, manager: &Connected) -> Result<(), Failure> {
+    let ill = b.runner(manager).await?;
     b.harness.stop(&ill).await?;
-    b.until(&manager, ill.instance_id(), "unhealthy", |r| {
-        r.health == HealthState::Unhealthy
-    })
-    .await?;
+    b.unhealthy(manager, &ill).await?;
     b.leave_leftovers().await?;
+    Ok(())
+}
+
+pub(super) async fn nothing_is_touched_before_the_grace_period(b: Bench) -> Verdict {
+    let grace = Duration::from_secs(3_600);
+    let manager = b
+        .manager_with(&Timings {
+            grace,
+            ..Timings::default()
+        })
+        .await?;
+    ill_and_leftovers(&b, &manager).await?;
     let before = b.harness.count(&b.prefix).await;
-    let removed = cleanup(&manager).await;
-    check!(removed.metrics.is_empty(), "{removed:?}");
-    let after = b.harness.count(&b.prefix).await;
-    check!(before == after, "{before:?} became {after:?}");
+    for step in [Duration::ZERO, grace / 2, grace / 3] {
+        b.clock.advance(step);
+        let removed = cleanup(&manager).await;
+        check!(removed.metrics.is_empty(), "{removed:?}");
+        let after = b.harness.count(&b.prefix).await;
+        check!(before == after, "{before:?} became {after:?}");
+    }
     Ok(Outcome::Verified)
 }
 
-pub(super) async fn leftovers_go_after_the_grace_period(b: Bench) -> Verdict {
-    let manager = b.manager().await?;
-    for name in b.leave_leftovers().await? {
-        check!(b.left().await > 0, "the harness counts no leftover");
-        let found = manager.get_runner(name.instance_id()).await?;
-        check!(found.is_none(), "a leftover is no runner: {found:?}");
-    }
-    b.cleaned(&manager).await?;
+pub(super) async fn all_goes_after_the_grace_period(b: Bench) -> Verdict {
+    let grace = Duration::from_secs(3_600);
+    let manager = b
+        .manager_with(&Timings {
+            grace,
+            ..Timings::default()
+        })
+        .await?;
+    ill_and_leftovers(&b, &manager).await?;
+    // What the cloud does not say the age of counts from here.
+    cleanup(&manager).await;
+    b.clock.advance(grace + Duration::from_secs(60));
+    let removed = cleanup(&manager).await;
+    check!(removed.metrics.len() == 1, "{removed:?}");
+    check!(removed.errors.is_empty(), "{removed:?}");
+    b.nothing_left().await?;
     let again = cleanup(&manager).await;
     check!(
         again.metrics.is_empty() && again.errors.is_empty(),
         "{again:?}"
     );
+    Ok(Outcome::Verified)
+}
+
+pub(super) async fn leftovers_of_each_kind_go_and_are_no_runners(b: Bench) -> Verdict {
+    let manager = b.manager().await?;
+    let whole = b.runner(&manager).await?;
+    let parts = b.harness.count(&b.prefix).await;
+    let parts = parts.values().filter(|count| **count > 0).count();
+    let kinds = b.harness.leftover_kinds();
+    check!(
+        parts <= 1 || !kinds.is_empty(),
+        "an instance has {parts} parts, and none of them can be left"
+    );
+    for kind in kinds {
+        let name = b.prefix.runner_name(&InstanceId::random());
+        b.harness.leave_leftover(&name, kind).await?;
+        let counts = b.harness.count(&b.prefix).await;
+        let counted = counts.get(kind).copied().unwrap_or(0);
+        let found = manager.get_runner(name.instance_id()).await?;
+        check!(found.is_none(), "a leftover is no runner: {found:?}");
+        let shown = b.names(&manager).await?;
+        check!(shown == [whole.clone()], "{kind} are listed: {shown:?}");
+        let removed = cleanup(&manager).await;
+        check!(removed.errors.is_empty(), "{kind}: {removed:?}");
+        let left = b.harness.count(&b.prefix).await;
+        let left = left.get(kind).copied().unwrap_or(0);
+        check!(
+            left + 1 == counted,
+            "{counted} {kind}, after cleanup {left}"
+        );
+    }
+    b.listening(&manager, whole.instance_id()).await?;
     Ok(Outcome::Verified)
 }
 
@@ -130,10 +179,7 @@ pub(super) async fn two_managers_at_once_do_no_harm(b: Bench) -> Verdict {
     let (one, two) = (b.manager().await?, b.manager().await?);
     let (ill, well) = (b.runner(&one).await?, b.runner(&one).await?);
     b.harness.stop(&ill).await?;
-    b.until(&one, ill.instance_id(), "unhealthy", |r| {
-        r.health == HealthState::Unhealthy
-    })
-    .await?;
+    b.unhealthy(&one, &ill).await?;
     let (first, second) = futures::join!(cleanup(&one), cleanup(&two));
     check!(
         first.errors.is_empty() && second.errors.is_empty(),
@@ -154,10 +200,7 @@ pub(super) async fn one_failure_does_not_end_it(b: Bench) -> Verdict {
     for _ in 0..3 {
         let ill = b.runner(&manager).await?;
         b.harness.stop(&ill).await?;
-        b.until(&manager, ill.instance_id(), "unhealthy", |r| {
-            r.health == HealthState::Unhealthy
-        })
-        .await?;
+        b.unhealthy(&manager, &ill).await?;
     }
     b.harness.fail(&b.prefix, Fault::Terminate).await?;
     let removed = cleanup(&manager).await;
@@ -177,10 +220,7 @@ pub(super) async fn dropped_midway_it_can_be_repeated(b: Bench) -> Verdict {
     for _ in 0..3 {
         let ill = b.runner(&manager).await?;
         b.harness.stop(&ill).await?;
-        b.until(&manager, ill.instance_id(), "unhealthy", |r| {
-            r.health == HealthState::Unhealthy
-        })
-        .await?;
+        b.unhealthy(&manager, &ill).await?;
     }
     let token = token();
     let mut stream = manager.cleanup(&token);
@@ -188,5 +228,37 @@ pub(super) async fn dropped_midway_it_can_be_repeated(b: Bench) -> Verdict {
     drop(stream);
     check!(first.is_some(), "cleanup gave nothing");
     b.cleaned(&manager).await?;
+    Ok(Outcome::Verified)
+}
+
+pub(super) async fn older_twins_go_and_the_newest_stays(b: Bench) -> Verdict {
+    let manager = b.manager().await?;
+    let name = b.runner(&manager).await?;
+    let newest = b.look(&manager, &name).await?.native_id;
+    let before = b.harness.count(&b.prefix).await;
+    b.harness.make_twin(&name).await?;
+    let with_twin = b.harness.count(&b.prefix).await;
+    check!(with_twin != before, "the harness counts no twin");
+    let removed = cleanup(&manager).await;
+    check!(removed.errors.is_empty(), "{removed:?}");
+    let after = b.harness.count(&b.prefix).await;
+    check!(
+        before == after,
+        "{before:?} with one, {after:?} after cleanup"
+    );
+    let left = b.look(&manager, &name).await?.native_id;
+    check!(left == newest, "{left} is left, the newest was {newest}");
+    Ok(Outcome::Verified)
+}
+
+pub(super) async fn what_is_stuck_in_creation_goes(b: Bench) -> Verdict {
+    let manager = b.manager().await?;
+    stick_in_creation(&b, &manager).await?;
+    let kept = cleanup(&manager).await;
+    check!(kept.metrics.is_empty(), "it was young: {kept:?}");
+    b.clock.advance(Timings::default().boot_timeout * 2);
+    let removed = cleanup(&manager).await;
+    check!(removed.metrics.len() == 1, "{removed:?}");
+    b.nothing_left().await?;
     Ok(Outcome::Verified)
 }

@@ -4,18 +4,20 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use runner_manager_core::{
-    CloudRunnerState, ErrorKind, HealthState, InstanceId, NamePrefix, RunnerCredential, Secret,
-    Support, Timings,
+    CloudRunnerState, Connected, CreateRunner, Effect, Error, ErrorKind, HealthState, InstanceId,
+    NamePrefix, ProxyConfig, Retry, RunnerCredential, Secret, Support, SupportServiceConfig,
+    Timings,
 };
 
 use crate::bench::{cleanup, flush, poll_times, token};
 use crate::case::check;
+use crate::leak::Bait;
 use crate::{Bench, Failure, Fault, Outcome, Verdict};
 
 pub(super) async fn appears_by_name_and_id(b: Bench) -> Verdict {
     let manager = b.manager().await?;
     let id = InstanceId::random();
-    manager.create_runner(b.harness.request(id.clone())).await?;
+    manager.create_runner(b.request(id.clone())).await?;
     let found = manager.get_runner(&id).await?;
     let Some(found) = found else {
         return Err(Failure::new("the runner is not found by its id"));
@@ -49,7 +51,7 @@ pub(super) async fn the_same_id_twice_is_one_instance(b: Bench) -> Verdict {
     let name = b.runner(&manager).await?;
     let before = b.harness.count(&b.prefix).await;
     let id = name.instance_id().clone();
-    let again = manager.create_runner(b.harness.request(id.clone())).await?;
+    let again = manager.create_runner(b.request(id.clone())).await?;
     check!(again == id, "another id");
     let after = b.harness.count(&b.prefix).await;
     check!(before == after, "{before:?} became {after:?}");
@@ -60,8 +62,8 @@ pub(super) async fn the_same_id_from_two_managers_at_once_is_one_instance(b: Ben
     let (one, two) = (b.manager().await?, b.manager().await?);
     let id = InstanceId::random();
     let (first, second) = futures::join!(
-        one.create_runner(b.harness.request(id.clone())),
-        two.create_runner(b.harness.request(id.clone()))
+        one.create_runner(b.request(id.clone())),
+        two.create_runner(b.request(id.clone()))
     );
     check!(first.is_ok() || second.is_ok(), "{first:?} {second:?}");
     let at_once = b.harness.count(&b.prefix).await;
@@ -79,7 +81,7 @@ pub(super) async fn the_same_id_from_two_managers_at_once_is_one_instance(b: Ben
 pub(super) async fn thirty_two_at_once_are_thirty_two(b: Bench) -> Verdict {
     let manager = b.manager().await?;
     let most = manager.capability().max_instances.unwrap_or(32).min(32);
-    let requests = (0..most).map(|_| b.harness.request(InstanceId::random()));
+    let requests = (0..most).map(|_| b.request(InstanceId::random()));
     let made = requests.map(|request| manager.create_runner(request));
     let made = futures::future::try_join_all(made).await?;
     let listed = manager.get_runners(None).await?;
@@ -131,9 +133,49 @@ pub(super) async fn a_refused_launch_leaves_nothing(b: Bench) -> Verdict {
     let manager = b.manager().await?;
     b.harness.fail(&b.prefix, Fault::Launch).await?;
     let id = InstanceId::random();
-    let refused = manager.create_runner(b.harness.request(id)).await;
+    let refused = manager.create_runner(b.request(id)).await;
     check!(refused.is_err(), "the launch should have failed");
     b.nothing_left().await?;
+    Ok(Outcome::Verified)
+}
+
+pub(super) async fn a_launch_that_fails_midway_leaves_nothing(b: Bench) -> Verdict {
+    let manager = b.manager().await?;
+    b.harness.fail(&b.prefix, Fault::LaunchMidway).await?;
+    let id = InstanceId::random();
+    let failed = manager.create_runner(b.request(id)).await;
+    check!(failed.is_err(), "the launch should have failed");
+    b.nothing_left().await?;
+    Ok(Outcome::Verified)
+}
+
+pub(super) async fn a_failed_launch_can_be_repeated_with_its_id(b: Bench) -> Verdict {
+    let manager = b.manager().await?;
+    let id = InstanceId::random();
+    b.harness.fail(&b.prefix, Fault::Launch).await?;
+    let failed = manager.create_runner(b.request(id.clone())).await;
+    check!(failed.is_err(), "the launch should have failed");
+    b.harness.mend(&b.prefix).await;
+    manager.create_runner(b.request(id.clone())).await?;
+    b.listening(&manager, &id).await?;
+    Ok(Outcome::Verified)
+}
+
+pub(super) async fn a_full_quota_is_told_and_leaves_nothing(b: Bench) -> Verdict {
+    let manager = b.manager().await?;
+    b.harness.fail(&b.prefix, Fault::Quota).await?;
+    let id = InstanceId::random();
+    let full = manager.create_runner(b.request(id.clone())).await;
+    let left = b.nothing_left().await;
+    b.harness.mend(&b.prefix).await;
+    let Err(error) = full else {
+        return Err(Failure::new("the launch should have failed"));
+    };
+    let told = [ErrorKind::QuotaExceeded, ErrorKind::NoCapacity].contains(&error.kind());
+    check!(told && error.effect() == Effect::None, "{error:?}");
+    left?;
+    manager.create_runner(b.request(id.clone())).await?;
+    b.listening(&manager, &id).await?;
     Ok(Outcome::Verified)
 }
 
@@ -141,7 +183,7 @@ pub(super) async fn a_launch_whose_answer_is_lost_leaves_nothing(b: Bench) -> Ve
     let manager = b.manager().await?;
     b.harness.fail(&b.prefix, Fault::LaunchAfterEffect).await?;
     let id = InstanceId::random();
-    let lost = manager.create_runner(b.harness.request(id)).await;
+    let lost = manager.create_runner(b.request(id)).await;
     check!(lost.is_err(), "the launch should have failed");
     b.nothing_left().await?;
     Ok(Outcome::Verified)
@@ -155,8 +197,9 @@ pub(super) async fn a_launch_that_hangs_ends_at_its_deadline(b: Bench) -> Verdic
     let manager = b.manager_with(&timings).await?;
     b.harness.fail(&b.prefix, Fault::LaunchHangs).await?;
     let id = InstanceId::random();
-    let hung = manager.create_runner(b.harness.request(id)).await;
-    let kind = hung.as_ref().err().map(runner_manager_core::Error::kind);
+    let hung = manager.create_runner(b.request(id));
+    let hung = b.ends(timings.launch_timeout, hung).await?;
+    let kind = hung.as_ref().err().map(Error::kind);
     check!(kind == Some(ErrorKind::TimedOut), "{hung:?}");
     b.harness.mend(&b.prefix).await;
     b.cleaned(&manager).await?;
@@ -171,7 +214,7 @@ pub(super) async fn dropped_anywhere_it_leaves_nothing_to_cleanup(b: Bench) -> V
     let (manager, later) = (b.manager().await?, b.manager_with(&timings).await?);
     for times in 1..=64 {
         let id = InstanceId::random();
-        let request = b.harness.request(id.clone());
+        let request = b.request(id.clone());
         let done = poll_times(manager.create_runner(request), times).await;
         let done = done.transpose()?.is_some();
         // What came to life all the same is a runner like any other.
@@ -185,24 +228,81 @@ pub(super) async fn dropped_anywhere_it_leaves_nothing_to_cleanup(b: Bench) -> V
     Ok(Outcome::Verified)
 }
 
-pub(super) async fn a_credential_that_cannot_be_used_is_refused(b: Bench) -> Verdict {
-    let manager = b.manager().await?;
+/// One credential of each kind, and whether the backend takes it.
+fn credentials(manager: &Connected) -> Result<Vec<(Support, RunnerCredential)>, Failure> {
     let capability = manager.capability();
-    let refused = |support| matches!(support, Support::Unsupported(_));
-    let mut request = b.harness.request(InstanceId::random());
-    if refused(capability.jit_config) {
-        request.credential = RunnerCredential::JitConfig(Secret::new("c2VjcmV0"));
-    } else if refused(capability.registration_token) {
-        let url = "https://github.com/octo".parse();
-        let url = url.map_err(|_| Failure::new("the URL of the case is none"))?;
-        let token = Secret::new("A-REGISTRATION-TOKEN");
-        request.credential = RunnerCredential::RegistrationToken { url, token };
-    } else {
-        return Ok(Outcome::Verified);
+    let url = |text: &str| text.parse();
+    let no_url = |_| Failure::new("the URL of the case is none");
+    let token = RunnerCredential::RegistrationToken {
+        url: url("https://github.com/octo").map_err(no_url)?,
+        token: Bait::new().token(),
+    };
+    let claim = RunnerCredential::Claim {
+        url: url("https://manager.invalid/claim").map_err(no_url)?,
+        nonce: Secret::new("nonce"),
+    };
+    let jit = RunnerCredential::JitConfig(Bait::new().jit());
+    Ok(vec![
+        (capability.jit_config, jit),
+        (capability.registration_token, token),
+        (capability.claim, claim),
+    ])
+}
+
+pub(super) async fn each_credential_is_used_or_refused(b: Bench) -> Verdict {
+    let manager = b.manager().await?;
+    let mut outcome = Outcome::Verified;
+    for (support, credential) in credentials(&manager)? {
+        let id = InstanceId::random();
+        let is_claim = matches!(credential, RunnerCredential::Claim { .. });
+        let request = CreateRunner {
+            credential,
+            ..b.request(id.clone())
+        };
+        if let Support::Unsupported(why) = support {
+            let refused = manager.create_runner(request).await;
+            let error = refused.as_ref().err();
+            let kind = error.map(Error::kind);
+            check!(kind == Some(ErrorKind::Unsupported), "{refused:?}");
+            let retry = error.map(Error::retry);
+            check!(retry == Some(Retry::Never), "{refused:?}");
+            b.nothing_left().await?;
+            outcome = Outcome::Refused(why);
+        } else if !is_claim {
+            manager.create_runner(request).await?;
+            b.listening(&manager, &id).await?;
+            manager.delete_runner(&id, &token()).await?;
+            b.cleaned(&manager).await?;
+        }
     }
+    Ok(outcome)
+}
+
+pub(super) async fn services_that_cannot_be_had_are_refused(b: Bench) -> Verdict {
+    let manager = b.manager().await?;
+    let id = InstanceId::random();
+    let mut request = b.request(id.clone());
+    let http = "http://proxy.example:3128/".parse();
+    request.support = SupportServiceConfig {
+        proxy_config: Some(ProxyConfig {
+            http: Some(http.map_err(|_| Failure::new("the URL of the case is none"))?),
+            https: None,
+            no_proxy: vec!["localhost".into()],
+            transparent: false,
+        }),
+        ..SupportServiceConfig::default()
+    };
     let outcome = manager.create_runner(request).await;
-    let kind = outcome.as_ref().err().map(runner_manager_core::Error::kind);
+    let Support::Unsupported(why) = manager.capability().support_services else {
+        outcome?;
+        b.listening(&manager, &id).await?;
+        return Ok(Outcome::Verified);
+    };
+    let error = outcome.as_ref().err();
+    let kind = error.map(Error::kind);
     check!(kind == Some(ErrorKind::Unsupported), "{outcome:?}");
+    let retry = error.map(Error::retry);
+    check!(retry == Some(Retry::Never), "{outcome:?}");
     b.nothing_left().await?;
-    Ok(Outcome::Refused("a kind of credential"))
+    Ok(Outcome::Refused(why))
 }

@@ -1,5 +1,7 @@
 //! Deleting runners.
 
+use std::time::{Duration, Instant};
+
 use runner_manager_core::InstanceId;
 
 use crate::bench::{poll_times, token};
@@ -95,5 +97,70 @@ pub(super) async fn dropped_anywhere_it_can_be_repeated(b: Bench) -> Verdict {
             return Ok(Outcome::Verified);
         }
     }
+    Ok(Outcome::Verified)
+}
+
+/// How many moments of a launch a deletion is tried at.
+const MOMENTS: u32 = 5;
+
+pub(super) async fn while_it_is_created(b: Bench) -> Verdict {
+    let manager = b.manager().await?;
+    let begun = Instant::now();
+    let name = b.runner(&manager).await?;
+    let whole = begun.elapsed();
+    manager.delete_runner(name.instance_id(), &token()).await?;
+    for moment in 0..MOMENTS {
+        let id = InstanceId::random();
+        let token = token();
+        let create = manager.create_runner(b.request(id.clone()));
+        let delete = async {
+            // Without a clock where launches take no time.
+            for _ in 0..moment {
+                tokio::task::yield_now().await;
+            }
+            let pause = whole * moment / MOMENTS;
+            if pause > Duration::from_millis(50) {
+                tokio::time::sleep(pause).await;
+            }
+            manager.delete_runner(&id, &token).await
+        };
+        // Either may come first, and one may be in the way of the other.
+        let _ = futures::join!(create, delete);
+        manager.delete_runner(&id, &token).await?;
+        b.cleaned(&manager).await?;
+    }
+    Ok(Outcome::Verified)
+}
+
+/// A deletion that fails in this way can be repeated, and nothing is left.
+async fn fails_and_is_repeated(b: Bench, fault: Fault) -> Verdict {
+    let manager = b.manager().await?;
+    let (name, other) = (b.runner(&manager).await?, b.runner(&manager).await?);
+    manager.delete_runner(other.instance_id(), &token()).await?;
+    b.harness.fail(&b.prefix, fault).await?;
+    let failed = manager.delete_runner(name.instance_id(), &token()).await;
+    check!(failed.is_err(), "the failure is not told: {failed:?}");
+    b.harness.mend(&b.prefix).await;
+    manager.delete_runner(name.instance_id(), &token()).await?;
+    b.cleaned(&manager).await?;
+    Ok(Outcome::Verified)
+}
+
+pub(super) async fn one_that_fails_midway_can_be_repeated(b: Bench) -> Verdict {
+    fails_and_is_repeated(b, Fault::TerminateMidway).await
+}
+
+pub(super) async fn one_whose_answer_is_lost_can_be_repeated(b: Bench) -> Verdict {
+    let manager = b.manager().await?;
+    let name = b.runner(&manager).await?;
+    b.harness
+        .fail(&b.prefix, Fault::TerminateAfterEffect)
+        .await?;
+    // A backend that looks again may know that it took effect.
+    let _ = manager.delete_runner(name.instance_id(), &token()).await;
+    b.harness.mend(&b.prefix).await;
+    let again = manager.delete_runner(name.instance_id(), &token()).await?;
+    check!(again.is_none(), "it took effect, and is there: {again:?}");
+    b.cleaned(&manager).await?;
     Ok(Outcome::Verified)
 }

@@ -2,7 +2,7 @@
 
 use runner_manager_core::{CloudRunnerState, InstanceId};
 
-use crate::bench::token;
+use crate::bench::{cleanup, flush, token};
 use crate::case::check;
 use crate::{Bench, Fault, Outcome, Verdict};
 
@@ -25,7 +25,7 @@ pub(super) async fn all_are_listed_oldest_first(b: Bench) -> Verdict {
     let mut made = Vec::new();
     for _ in 0..12 {
         let id = InstanceId::random();
-        made.push(manager.create_runner(b.harness.request(id)).await?);
+        made.push(manager.create_runner(b.request(id)).await?);
     }
     let listed = manager.get_runners(None).await?;
     let times = listed
@@ -111,5 +111,74 @@ pub(super) async fn a_failing_list_is_an_error_and_no_empty_list(b: Bench) -> Ve
     let listed = manager.get_runners(None).await;
     b.harness.mend(&b.prefix).await;
     check!(listed.is_err(), "{listed:?}");
+    Ok(Outcome::Verified)
+}
+
+pub(super) async fn more_instances_than_one_page(b: Bench) -> Verdict {
+    let manager = b.manager().await?;
+    let most = b.harness.page_size().map_or(12, |page| 2 * page + 1);
+    let requests = (0..most).map(|_| b.request(InstanceId::random()));
+    let made = requests.map(|request| manager.create_runner(request));
+    let mut made = futures::future::try_join_all(made).await?;
+    made.sort();
+    let listed = b.names(&manager).await?;
+    let ids: Vec<_> = listed
+        .iter()
+        .map(|name| name.instance_id().clone())
+        .collect();
+    check!(ids == made, "{} made, {} listed", made.len(), ids.len());
+    let flushed = flush(&manager, true).await;
+    check!(flushed.errors.is_empty(), "{:?}", flushed.errors);
+    b.cleaned(&manager).await?;
+    Ok(Outcome::Verified)
+}
+
+/// Names that begin with the prefix and are no runner's.
+fn other_shapes(b: &Bench) -> Vec<String> {
+    let shapes = [
+        "-x",
+        "-0123456789AB",
+        "-0123456789ab-1",
+        "-0123456789abc",
+        "-0123456789a",
+    ];
+    shapes.map(|shape| format!("{}{shape}", b.prefix)).to_vec()
+}
+
+pub(super) async fn names_of_other_shapes_are_nobodys(b: Bench) -> Verdict {
+    let manager = b.manager().await?;
+    let ours = b.runner(&manager).await?;
+    let strangers = other_shapes(&b);
+    for name in &strangers {
+        b.harness.make_stranger(name).await?;
+    }
+    let listed = b.names(&manager).await;
+    for _ in 0..2 {
+        cleanup(&manager).await;
+    }
+    let flushed = flush(&manager, true).await;
+    let mut gone = Vec::new();
+    for name in &strangers {
+        if !b.harness.take_stranger(name).await {
+            gone.push(name);
+        }
+    }
+    check!(gone.is_empty(), "removed were {gone:?}");
+    let listed = listed?;
+    check!(listed == [ours], "listed are {listed:?}");
+    check!(flushed.errors.is_empty(), "{:?}", flushed.errors);
+    Ok(Outcome::Verified)
+}
+
+pub(super) async fn the_newest_of_a_name_is_shown(b: Bench) -> Verdict {
+    let manager = b.manager().await?;
+    let name = b.runner(&manager).await?;
+    let newest = b.look(&manager, &name).await?.native_id;
+    b.harness.make_twin(&name).await?;
+    let found = b.look(&manager, &name).await?.native_id;
+    check!(found == newest, "{found} is shown, the newest is {newest}");
+    let listed = manager.get_runners(None).await?;
+    let natives: Vec<_> = listed.iter().map(|r| r.native_id.as_str()).collect();
+    check!(natives == [newest.as_str()], "{natives:?} are listed");
     Ok(Outcome::Verified)
 }

@@ -12,7 +12,7 @@ use runner_manager_core::{
 };
 
 use crate::guest::MemoryGuest;
-use crate::mutation::Mutation;
+use crate::mutation::{Mutation, Variant};
 use crate::world::{Belonging, Instance, World};
 
 /// How many instances one page of a list holds.
@@ -26,6 +26,8 @@ pub(crate) struct MemoryCloud {
     pub(crate) mutation: Option<Mutation>,
     budget: Arc<Budget>,
     capability: Capability,
+    /// What this manager has made or seen, for the bugs that remember.
+    pub(crate) known: Arc<Mutex<Vec<Instance>>>,
 }
 
 pub(crate) fn refused(what: &'static str) -> Error {
@@ -36,6 +38,7 @@ impl MemoryCloud {
     pub(crate) fn new(
         world: Arc<Mutex<World>>,
         context: &BackendContext,
+        variant: Variant,
         mutation: Option<Mutation>,
     ) -> Self {
         let limits = BudgetLimits {
@@ -49,7 +52,8 @@ impl MemoryCloud {
             world,
             mutation,
             budget: context.budgets.of("memory", limits),
-            capability: capability(),
+            capability: capability(variant),
+            known: Arc::default(),
         }
     }
 
@@ -64,12 +68,21 @@ impl MemoryCloud {
     /// One request to the cloud, as it would go over a wire: under the budget, repeated a few
     /// times where the cloud is down.
     pub(crate) async fn request(&self, prefix: &NamePrefix) -> Result<()> {
+        let most = if self.has(Mutation::RetriesForever) {
+            100
+        } else {
+            ATTEMPTS
+        };
         let mut attempts = 0;
         loop {
             attempts += 1;
-            let answer = self.budget.spend(self.send(prefix)).await;
+            let answer = if self.has(Mutation::BudgetIgnored) {
+                self.send(prefix).await
+            } else {
+                self.budget.spend(self.send(prefix)).await
+            };
             match answer {
-                Err(error) if error.kind() == ErrorKind::Unreachable && attempts < ATTEMPTS => {}
+                Err(error) if error.kind() == ErrorKind::Unreachable && attempts < most => {}
                 answer => return answer,
             }
         }
@@ -86,6 +99,9 @@ impl MemoryCloud {
         };
         if hangs {
             std::future::pending::<()>().await;
+        }
+        if throttled && self.has(Mutation::ThrottlingIsUnknown) {
+            return Err(refused("the cloud said 429"));
         }
         if throttled {
             let error = Error::new(ErrorKind::RateLimited, "too many requests");
@@ -113,6 +129,9 @@ impl MemoryCloud {
             "building" => CloudRunnerState::Created,
             "active" => CloudRunnerState::Active,
             "stopped" if self.has(Mutation::StoppedIsActive) => CloudRunnerState::Active,
+            "shutoff" if self.has(Mutation::StateUnmapped) => {
+                CloudRunnerState::Unexpected(native.to_owned())
+            }
             "stopped" | "shutoff" => CloudRunnerState::Stopped,
             "failed" => CloudRunnerState::Error,
             "deleting" => CloudRunnerState::Deleted,
@@ -122,10 +141,16 @@ impl MemoryCloud {
     }
 
     fn born(&self, at: Timestamp) -> Timestamp {
-        if self.has(Mutation::AgeIgnored) {
-            Timestamp::UNIX_EPOCH
-        } else {
-            at
+        let hours = |hours: u64| Duration::from_secs(hours * 3_600);
+        match self.mutation {
+            Some(Mutation::AgeIgnored) => Timestamp::UNIX_EPOCH,
+            Some(Mutation::AlwaysNew) => Timestamp::MAX,
+            Some(Mutation::LocalTime) => at - hours(9),
+            // The twin was made at the beginning of all times.
+            Some(Mutation::KeepsOldest) if at == Timestamp::UNIX_EPOCH => {
+                Timestamp::now() + hours(1)
+            }
+            _ => at,
         }
     }
 
@@ -140,18 +165,28 @@ impl MemoryCloud {
         };
         let mut mine = world.listed(prefix);
         mine.retain(|i| named(i) && (i.marked || self.has(Mutation::IgnoresMark)));
+        if self.has(Mutation::OddShapes) {
+            mine.extend(world.odd(prefix));
+        }
         mine
     }
 }
 
-fn capability() -> Capability {
+fn capability(variant: Variant) -> Capability {
+    let unless = |without: Variant, why: &'static str| {
+        if variant == without {
+            Support::Unsupported(why)
+        } else {
+            Support::Native
+        }
+    };
     Capability {
-        jit_config: Support::Native,
-        registration_token: Support::Native,
+        jit_config: unless(Variant::NoGuest, "this variant takes no JIT configs"),
+        registration_token: unless(Variant::NoToken, "this variant takes no tokens"),
         claim: Support::Unsupported("nothing boots in memory"),
-        guest: Support::Native,
-        cloud_init: Support::Native,
-        idle_stop: Support::Native,
+        guest: unless(Variant::NoGuest, "this variant has no way in"),
+        cloud_init: unless(Variant::NoGuest, "this variant has no cloud-init"),
+        idle_stop: unless(Variant::NoGuest, "this variant has no way in"),
         shell: Support::Unsupported("nothing runs in memory"),
         console: Support::Unsupported("memory has no console"),
         resource_limits: Support::Unsupported("memory has no limits"),
@@ -177,8 +212,24 @@ impl Cloud for MemoryCloud {
         let world = self.world();
         let marked = |i: &&Instance| i.marked || self.has(Mutation::GetIgnoresMark);
         let named = world.instances.iter().filter(|i| i.name == *name);
-        let newest = named.filter(marked).max_by_key(|i| (i.created_at, i.id));
-        Ok(newest.map(|i| self.show(i)))
+        let named = named.filter(marked);
+        let age = |i: &&Instance| (i.created_at, i.id);
+        let mut found = if self.has(Mutation::KeepsOldest) {
+            named.min_by_key(age).cloned()
+        } else {
+            named.max_by_key(age).cloned()
+        };
+        let mut known = self.known.lock().unwrap();
+        let before = known.iter().find(|i| i.name == *name).cloned();
+        match self.mutation {
+            Some(Mutation::OwnRunnersOnly) => found = found.filter(|_| before.is_some()),
+            Some(Mutation::VanishedStays) => {
+                known.extend(found.clone());
+                found = found.or(before);
+            }
+            _ => {}
+        }
+        Ok(found.map(|i| self.show(&i)))
     }
 
     async fn list(&self, prefix: &NamePrefix) -> Result<Vec<CloudInstance>> {
@@ -208,11 +259,15 @@ impl Cloud for MemoryCloud {
             return Ok(Vec::new());
         }
         let mut world = self.world();
-        let listed = world.listed(prefix);
+        let mut listed = world.listed(prefix);
+        if self.has(Mutation::OrphansWithoutList) && world.hit(prefix, Fault::List) {
+            listed.clear();
+        }
         let lives = |b: &Belonging| listed.iter().any(|i| Some(i.id) == b.of);
         let mine = |b: &&Belonging| {
             let named = b.name.prefix() == prefix || self.has(Mutation::LeftoversOfAll);
-            named && !b.hidden && !lives(b)
+            let sought = b.kind != "keys" || !self.has(Mutation::KeysForgotten);
+            named && sought && !b.hidden && !lives(b)
         };
         let shown = |b: &Belonging| Leftover {
             kind: b.kind,

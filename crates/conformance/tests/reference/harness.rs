@@ -15,20 +15,22 @@ use runner_manager_core::{
 
 use crate::cloud::{MemoryCloud, PAGE};
 use crate::mutant::Mutant;
-use crate::mutation::Mutation;
+use crate::mutation::{Mutation, Variant};
 use crate::world::{Instance, States, World};
 
 pub(crate) struct MemoryHarness {
     world: Arc<Mutex<World>>,
+    variant: Variant,
     mutation: Option<Mutation>,
 }
 
 const GONE: Cannot = Cannot("there is no such instance");
 
 impl MemoryHarness {
-    pub(crate) fn new(mutation: Option<Mutation>) -> Self {
+    pub(crate) fn new(variant: Variant, mutation: Option<Mutation>) -> Self {
         Self {
             world: Arc::default(),
+            variant,
             mutation,
         }
     }
@@ -49,8 +51,17 @@ impl Harness for MemoryHarness {
     }
 
     async fn manager(&self, context: BackendContext) -> Result<Connected> {
-        let cloud = MemoryCloud::new(self.world.clone(), &context, self.mutation);
-        let inner = HostedRunners::new(cloud, context.prefix, context.timings, context.clock);
+        let world = self.world.clone();
+        let cloud = MemoryCloud::new(world, &context, self.variant, self.mutation);
+        let mut timings = context.timings;
+        let never = Duration::from_secs(3_600);
+        match self.mutation {
+            Some(Mutation::NoLaunchDeadline) => timings.launch_timeout = never,
+            Some(Mutation::NoGuestDeadline) => timings.guest_timeout = never,
+            Some(Mutation::NoCallDeadline) => timings.call_timeout = never,
+            _ => {}
+        }
+        let inner = HostedRunners::new(cloud, context.prefix, timings, context.clock);
         Ok(Arc::new(Mutant {
             inner: Arc::new(inner),
             mutation: self.mutation,
@@ -58,9 +69,17 @@ impl Harness for MemoryHarness {
     }
 
     fn request(&self, id: InstanceId) -> CreateRunner {
+        let credential = if self.variant == Variant::NoGuest {
+            RunnerCredential::RegistrationToken {
+                url: "https://github.com/octo".parse().unwrap(),
+                token: Secret::new("T"),
+            }
+        } else {
+            RunnerCredential::JitConfig(Secret::new("c2VjcmV0"))
+        };
         CreateRunner {
             id,
-            credential: RunnerCredential::JitConfig(Secret::new("c2VjcmV0")),
+            credential,
             github: GitHubRunnerConfig {
                 github_path: GitHubPath::parse("octo", None).unwrap(),
                 labels: Labels::parse(["linux"]).unwrap(),

@@ -5,7 +5,8 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 use runner_manager_core::{
     Capability, CloudRunnerInstance, CloudRunnerManager, CloudRunnerState, Connected, CreateRunner,
-    Error, ErrorKind, InstanceId, NamePrefix, RemoveToken, Result, RunnerMetrics,
+    Error, ErrorKind, InstanceId, NamePrefix, RemoveToken, Result, RunnerCredential, RunnerMetrics,
+    Secret, SupportServiceConfig,
 };
 
 use crate::mutation::Mutation;
@@ -48,29 +49,57 @@ impl CloudRunnerManager for Mutant {
     }
 
     async fn create_runner(&self, mut request: CreateRunner) -> Result<InstanceId> {
-        if self.has(Mutation::OwnIds) {
-            request.id = InstanceId::random();
+        match self.mutation {
+            Some(Mutation::OwnIds) => request.id = InstanceId::random(),
+            Some(Mutation::ServicesIgnored) => request.support = SupportServiceConfig::default(),
+            Some(Mutation::CredentialIgnored) => {
+                let url = "https://github.com/octo".parse().unwrap();
+                let token = Secret::new("T");
+                request.credential = RunnerCredential::RegistrationToken { url, token };
+            }
+            _ => {}
         }
         self.inner.create_runner(request).await
     }
 
     async fn get_runner(&self, id: &InstanceId) -> Result<Option<CloudRunnerInstance>> {
-        let found = self.inner.get_runner(id).await?;
+        let found = match self.inner.get_runner(id).await {
+            Err(_) if self.has(Mutation::FailedGetIsNone) => return Ok(None),
+            found => found?,
+        };
         if found.is_none() && self.has(Mutation::GetUnknownFails) {
             return Err(not_found());
         }
-        Ok(found)
+        Ok(found.map(|mut runner| {
+            if self.has(Mutation::NativeIdMissing) {
+                runner.native_id.clear();
+            }
+            runner
+        }))
     }
 
     async fn get_runners(
         &self,
         states: Option<&[CloudRunnerState]>,
     ) -> Result<Vec<CloudRunnerInstance>> {
-        let states = states.filter(|_| !self.has(Mutation::FilterIgnored));
-        match self.inner.get_runners(states).await {
-            Err(_) if self.has(Mutation::FailedListIsEmpty) => Ok(Vec::new()),
-            answer => answer,
+        let is_empty = states.is_some_and(<[_]>::is_empty);
+        let ignored = self.has(Mutation::FilterIgnored)
+            || (is_empty && self.has(Mutation::EmptyFilterIsNone));
+        let states = states.filter(|_| !ignored);
+        let mut runners = match self.inner.get_runners(states).await {
+            Err(_) if self.has(Mutation::FailedListIsEmpty) => return Ok(Vec::new()),
+            answer => answer?,
+        };
+        match self.mutation {
+            Some(Mutation::EmptyListFails) if runners.is_empty() => return Err(not_found()),
+            Some(Mutation::SuccessIsFailure) => return Err(not_found()),
+            Some(Mutation::Unordered) => runners.reverse(),
+            Some(Mutation::NativeIdsRepeat) => {
+                runners.iter_mut().for_each(|r| r.native_id = "1".into());
+            }
+            _ => {}
         }
+        Ok(runners)
     }
 
     async fn delete_runner(
@@ -78,9 +107,19 @@ impl CloudRunnerManager for Mutant {
         id: &InstanceId,
         token: &RemoveToken,
     ) -> Result<Option<RunnerMetrics>> {
-        let gone = self.inner.delete_runner(id, token).await?;
+        if self.has(Mutation::BusyIsKept) {
+            let found = self.inner.get_runner(id).await?;
+            if found.is_some_and(|runner| runner.busy == Some(true)) {
+                return Err(Error::new(ErrorKind::Busy, "a planted bug"));
+            }
+        }
+        let mut gone = self.inner.delete_runner(id, token).await?;
         if gone.is_none() && self.has(Mutation::DeleteUnknownFails) {
             return Err(not_found());
+        }
+        if self.has(Mutation::SetAsideForgotten) {
+            gone.iter_mut()
+                .for_each(|metrics| metrics.set_aside.clear());
         }
         Ok(gone.filter(|_| !self.has(Mutation::MetricsLost)))
     }
@@ -90,22 +129,25 @@ impl CloudRunnerManager for Mutant {
         token: &'a RemoveToken,
         busy: bool,
     ) -> BoxStream<'a, Result<RunnerMetrics>> {
-        let busy = busy || self.has(Mutation::FlushTakesAll);
-        let stream = self.inner.flush_runners(token, busy);
-        if self.has(Mutation::FlushEndsAtError) {
-            return until_error(stream);
+        match self.mutation {
+            Some(Mutation::FlushTakesAll) => self.inner.flush_runners(token, true),
+            Some(Mutation::FlushSparesBusy) => self.inner.flush_runners(token, false),
+            Some(Mutation::FlushEndsAtError) => until_error(self.inner.flush_runners(token, busy)),
+            Some(Mutation::EmptyFlushFails) => {
+                let failure = futures::stream::iter([Err(not_found())]);
+                self.inner.flush_runners(token, busy).chain(failure).boxed()
+            }
+            Some(Mutation::FlushWithoutCleanup) => futures::stream::empty().boxed(),
+            _ => self.inner.flush_runners(token, busy),
         }
-        stream
     }
 
     fn cleanup<'a>(&'a self, token: &'a RemoveToken) -> BoxStream<'a, Result<RunnerMetrics>> {
-        if self.has(Mutation::CleanupDoesNothing) {
-            return futures::stream::empty().boxed();
+        match self.mutation {
+            Some(Mutation::CleanupDoesNothing) => futures::stream::empty().boxed(),
+            Some(Mutation::CleanupEndsAtError) => until_error(self.inner.cleanup(token)),
+            Some(Mutation::CleanupTakesAll) => self.inner.flush_runners(token, true),
+            _ => self.inner.cleanup(token),
         }
-        let stream = self.inner.cleanup(token);
-        if self.has(Mutation::CleanupEndsAtError) {
-            return until_error(stream);
-        }
-        stream
     }
 }

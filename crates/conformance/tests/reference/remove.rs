@@ -8,8 +8,12 @@ use crate::mutation::Mutation;
 
 pub(crate) async fn terminate(cloud: &MemoryCloud, instance: &CloudInstance) -> Result<()> {
     let prefix = instance.name.prefix();
-    cloud.request(prefix).await?;
     let id: u64 = instance.native_id.parse().unwrap();
+    cloud.request(prefix).await?;
+    if cloud.has(Mutation::DroppedTerminateLeaks) {
+        forget(cloud, id);
+        cloud.request(prefix).await?;
+    }
     let mut world = cloud.world();
     if world.hit(prefix, Fault::Terminate) {
         if cloud.has(Mutation::TerminateLies) {
@@ -17,22 +21,32 @@ pub(crate) async fn terminate(cloud: &MemoryCloud, instance: &CloudInstance) -> 
         }
         return Err(refused("the termination was refused"));
     }
-    let before = world.instances.len();
-    if let Some(gone) = world.instances.iter().find(|i| i.id == id && i.worker) {
-        let name = gone.name.clone();
-        world.killed_jobs.insert(name);
+    let found = world.instances.iter().find(|i| i.id == id).cloned();
+    match &found {
+        None if id == 0 => world.lose_odd(&instance.name),
+        None if cloud.has(Mutation::TerminateTwiceFails) => {
+            return Err(refused("it is gone already"));
+        }
+        Some(found) if found.native == "stopped" && cloud.has(Mutation::StoppedStays) => {
+            return Ok(());
+        }
+        Some(found) if found.worker => {
+            world.killed_jobs.insert(found.name.clone());
+        }
+        _ => {}
     }
     world.instances.retain(|i| i.id != id);
-    if before == world.instances.len() && cloud.has(Mutation::TerminateTwiceFails) {
-        return Err(refused("it is gone already"));
-    }
     if world.hit(prefix, Fault::TerminateMidway) {
+        let of = world.belongings.iter_mut().filter(|b| b.of == Some(id));
+        of.for_each(|b| b.hidden = cloud.has(Mutation::MidwayForgets));
+        if cloud.has(Mutation::MidwayLies) {
+            return Ok(());
+        }
         return Err(refused("the volume could not be removed"));
     }
     if cloud.has(Mutation::TerminateLeaks) {
-        for belonging in world.belongings.iter_mut().filter(|b| b.of == Some(id)) {
-            belonging.hidden = true;
-        }
+        let of = world.belongings.iter_mut().filter(|b| b.of == Some(id));
+        of.for_each(|b| b.hidden = true);
     } else {
         world.belongings.retain(|b| b.of != Some(id));
     }
@@ -42,6 +56,14 @@ pub(crate) async fn terminate(cloud: &MemoryCloud, instance: &CloudInstance) -> 
     Ok(())
 }
 
+/// Removes the instance, and hides what belongs to it from everybody.
+fn forget(cloud: &MemoryCloud, id: u64) {
+    let mut world = cloud.world();
+    world.instances.retain(|i| i.id != id);
+    let of = world.belongings.iter_mut().filter(|b| b.of == Some(id));
+    of.for_each(|b| b.hidden = true);
+}
+
 pub(crate) async fn leftover(cloud: &MemoryCloud, leftover: &Leftover) -> Result<()> {
     cloud.request(leftover.name.prefix()).await?;
     let id: u64 = leftover.id.parse().unwrap();
@@ -49,7 +71,9 @@ pub(crate) async fn leftover(cloud: &MemoryCloud, leftover: &Leftover) -> Result
     let found = world.belongings.iter().find(|b| b.id == id);
     // A list may not have shown the instance: look at it, now.
     let of = found.and_then(|b| b.of);
-    if of.is_some_and(|of| world.instances.iter().any(|i| i.id == of)) {
+    let lives = of.is_some_and(|of| world.instances.iter().any(|i| i.id == of));
+    let looks = !cloud.has(Mutation::OrphansByList) && !cloud.has(Mutation::OrphansWithoutList);
+    if lives && looks {
         return Ok(());
     }
     world.belongings.retain(|b| b.id != id);

@@ -44,6 +44,22 @@ pub(crate) struct Instance {
 }
 
 impl Instance {
+    fn new(name: &RunnerName, id: u64, native: &'static str) -> Self {
+        let installed = Planted::Bytes(b"1700000000\n".to_vec());
+        Self {
+            name: name.clone(),
+            id,
+            marked: true,
+            native,
+            created_at: Timestamp::now(),
+            listener: true,
+            worker: false,
+            cloud_init: CloudInitStatus::Running,
+            files: HashMap::from([(ExchangeFile::Installed, installed)]),
+            received: Received::default(),
+        }
+    }
+
     pub(crate) fn listens(&self) -> bool {
         self.native == "active" && self.listener
     }
@@ -74,6 +90,8 @@ pub(crate) struct World {
     pub(crate) belongings: Vec<Belonging>,
     pub(crate) strangers: Vec<String>,
     pub(crate) killed_jobs: BTreeSet<RunnerName>,
+    /// The names whose launch was refused once.
+    pub(crate) spent: BTreeSet<RunnerName>,
     pub(crate) exposures: Vec<(RunnerName, Place, Exposure)>,
     faults: Vec<(NamePrefix, Fault)>,
     /// What lists show instead of the truth, by prefix.
@@ -166,19 +184,8 @@ impl World {
     pub(crate) fn make(&mut self, received: Received, name: &RunnerName) -> Instance {
         self.serial += 1;
         let instance = Instance {
-            name: name.clone(),
-            id: self.serial,
-            marked: true,
-            native: "building",
-            created_at: Timestamp::now(),
-            listener: true,
-            worker: false,
-            cloud_init: CloudInitStatus::Running,
-            files: HashMap::from([(
-                ExchangeFile::Installed,
-                Planted::Bytes(b"1700000000\n".to_vec()),
-            )]),
             received,
+            ..Instance::new(name, self.serial, "building")
         };
         self.instances.push(instance.clone());
         self.belonging(name, Some(instance.id), "volumes");
@@ -193,6 +200,7 @@ impl World {
         twin.id = self.serial;
         twin.created_at = Timestamp::UNIX_EPOCH;
         self.belonging(name, Some(twin.id), "volumes");
+        self.belonging(name, Some(twin.id), "keys");
         self.instances.push(twin);
         Some(())
     }
@@ -209,6 +217,26 @@ impl World {
         (stranger.marked, stranger.native) = (false, "stopped");
         stranger.created_at = Timestamp::UNIX_EPOCH;
         self.instances.push(stranger);
+    }
+
+    /// What a cloud shows that takes a name for a runner's when it begins like one.
+    pub(crate) fn odd(&self, prefix: &NamePrefix) -> Vec<Instance> {
+        let parse = |name: &String| {
+            let id = name.strip_prefix(prefix.as_str())?.strip_prefix('-')?;
+            let id = id.get(..12)?.parse().ok()?;
+            Some(prefix.runner_name(&id))
+        };
+        let names = self.strangers.iter().filter_map(parse);
+        names
+            .map(|name| Instance::new(&name, 0, "stopped"))
+            .collect()
+    }
+
+    /// Removes the strangers whose names begin with this one.
+    pub(crate) fn lose_odd(&mut self, name: &RunnerName) {
+        let name = name.to_string();
+        self.strangers
+            .retain(|stranger| !stranger.starts_with(&name));
     }
 
     /// Whether it is still there; it is then removed.
@@ -230,6 +258,12 @@ impl World {
             created_at: Timestamp::now(),
             hidden: false,
         });
+    }
+
+    pub(crate) fn expose(&mut self, name: &RunnerName, at: Place, text: &str) {
+        let (place, text) = ("memory".to_owned(), text.as_bytes().to_vec());
+        let exposure = Exposure { place, text };
+        self.exposures.push((name.clone(), at, exposure));
     }
 
     pub(crate) fn exposed(&self, name: &RunnerName, at: Place) -> Vec<Exposure> {

@@ -9,7 +9,7 @@ use crate::{
 impl<C: Cloud> HostedRunners<C> {
     pub(super) async fn create(&self, request: CreateRunner) -> Result<InstanceId> {
         let name = self.prefix.runner_name(&request.id);
-        self.refuse_unsupported(&request.credential)
+        self.refuse_unsupported(&request)
             .map_err(|e| e.with_context("runner", &name))?;
         let spec = LaunchSpec {
             name: name.clone(),
@@ -30,22 +30,24 @@ impl<C: Cloud> HostedRunners<C> {
         }
     }
 
-    fn refuse_unsupported(&self, credential: &RunnerCredential) -> Result<()> {
+    fn refuse_unsupported(&self, request: &CreateRunner) -> Result<()> {
         let capability = self.cloud.capability();
-        let (what, support) = match credential {
+        let credential = match request.credential {
             RunnerCredential::JitConfig(_) => ("JIT configs", capability.jit_config),
             RunnerCredential::RegistrationToken { .. } => {
                 ("registration tokens", capability.registration_token)
             }
             RunnerCredential::Claim { .. } => ("nonces", capability.claim),
         };
-        match support {
-            Support::Native | Support::Emulated => Ok(()),
-            Support::Unsupported(why) => {
+        let services = ("support services", capability.support_services);
+        let services = (!request.support.is_empty()).then_some(services);
+        for (what, support) in [Some(credential), services].into_iter().flatten() {
+            if let Support::Unsupported(why) = support {
                 let message = format!("the backend does not take {what}: {why}");
-                Err(Error::new(ErrorKind::Unsupported, message))
+                return Err(Error::new(ErrorKind::Unsupported, message));
             }
         }
+        Ok(())
     }
 
     /// Removes what a failed launch left, and says in the error's effect whether it could. A
