@@ -1,0 +1,190 @@
+# shellcheck shell=bash
+# The parts of up.sh and down.sh. Sourced, with `set -euo pipefail`, `here` and `root`.
+here=${here:?} root=${root:?}
+
+# Two hosts, each with its own daemons.
+hosts='a b'
+cache=$PEER_STATE/cache
+
+fail() {
+    echo "peer libvirt: $1" >&2
+    exit 1
+}
+
+# How long something may take to come about, in tenths of a second.
+wait_for() {
+    local what=$1 tenths=$2
+    shift 2
+    until "$@" >/dev/null 2>&1; do
+        tenths=$((tenths - 1))
+        [ "$tenths" -gt 0 ] || return 1
+        sleep 0.1
+    done
+}
+
+digest() {
+    sha256sum | cut -c 1-16
+}
+
+apt() {
+    DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=900 "$@" >&2
+}
+
+install_packages() {
+    local missing=() package version
+    for package in libvirt-daemon-system libvirt-daemon-driver-qemu libvirt-clients \
+        qemu-system-x86 qemu-utils busybox-static cpio kmod; do
+        dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed ||
+            missing+=("$package")
+    done
+    [ ${#missing[@]} -gt 0 ] || return 0
+    # Nothing that is installed here starts a daemon by itself.
+    if [ ! -e /usr/sbin/policy-rc.d ]; then
+        printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
+        chmod 755 /usr/sbin/policy-rc.d
+    fi
+    apt update
+    # Tools of another release than QEMU itself cannot be installed beside it.
+    version=$(apt-cache show qemu-system-x86 | sed -n 's/^Version: //p' | head -n 1)
+    missing=("${missing[@]/%qemu-utils/}" "qemu-utils=$version")
+    # shellcheck disable=SC2068  # An empty word is left out.
+    apt install --yes --no-install-recommends --allow-downgrades ${missing[@]}
+}
+
+# The stand-in runner: prints where its program is.
+build_runner() {
+    (cd "$root" && cargo build --quiet --locked --package runner-manager-github-sim --bin github-sim >&2)
+    echo "${CARGO_TARGET_DIR:-$root/target}/debug/github-sim"
+}
+
+# The kernel, unpacked and not installed, and an initial RAM disk with the drivers it needs.
+make_kernel() {
+    local key=$cache/initrd.key want stage release package
+    want=$(cat "$here/lib.sh" "$here/guest/initramfs.sh" | digest)
+    if [ "$(cat "$key" 2>/dev/null)" = "$want" ]; then
+        return
+    fi
+    stage=$(mktemp -d "$cache/kernel.XXXXXX")
+    package=$(apt-cache depends linux-image-cloud-amd64 |
+        sed -n 's/.*Depends: \(linux-image-[0-9].*\)/\1/p' | head -n 1)
+    # As root, unless the archive's own user can write there.
+    (cd "$stage" && apt -o APT::Sandbox::User=root download "$package")
+    dpkg-deb --extract "$stage"/*.deb "$stage/x"
+    release=$(basename "$stage"/x/lib/modules/*)
+    depmod --basedir "$stage/x" "$release"
+    mkdir -p "$stage/ram/bin" "$stage/ram/modules"
+    cp /bin/busybox "$stage/ram/bin/"
+    install -m 755 "$here/guest/initramfs.sh" "$stage/ram/init"
+    for module in virtio_pci virtio_blk virtio_net virtio_console virtio_rng isofs; do
+        modprobe --dirname "$stage/x" --set-version "$release" --show-depends "$module"
+    done | sed -n 's/^insmod \([^ ]*\).*/\1/p' | awk '!seen[$0]++' |
+        while read -r module; do
+            cp "$module" "$stage/ram/modules/"
+            basename "$module" >>"$stage/ram/modules/order"
+        done
+    (cd "$stage/ram" && find . | cpio --create --format=newc --quiet | gzip -1) >"$cache/initrd.new"
+    mv "$stage/x/boot/vmlinuz-$release" "$cache/vmlinuz"
+    mv "$cache/initrd.new" "$cache/initrd"
+    rm -rf "$stage"
+    echo "$want" >"$key"
+}
+
+# The image: the shared root file system, with what stands in for cloud-init where a full boot
+# would take minutes, and with the runner of the conformance suite.
+make_image() {
+    local tar key=$cache/image.key want stage
+    tar=$("$here/../rootfs/build.sh" "${PEER_STATE%/*}/rootfs" "$1" qemu-guest-agent | tail -n 1)
+    want=$( (echo "$tar"; cat "$here/lib.sh"; find "$here/guest" -type f -exec cat {} +) | digest)
+    if [ "$(cat "$key" 2>/dev/null)" = "$want" ]; then
+        return
+    fi
+    stage=$(mktemp -d "$cache/image.XXXXXX")
+    tar -xf "$tar" -C "$stage"
+    install -m 755 "$here/guest/init.sh" "$stage/sbin/guest-init"
+    install -D -m 755 "$here/guest/seed.py" "$stage/usr/local/lib/guest/seed.py"
+    install -m 755 "$here/guest/cloud-init.sh" "$stage/usr/local/bin/cloud-init"
+    install -d "$stage/opt/suite-runner/bin"
+    install -m 755 "$here"/guest/runner/*.sh "$stage/opt/suite-runner/"
+    install -m 755 "$here"/guest/runner/Runner.* "$stage/opt/suite-runner/bin/"
+    chroot "$stage" useradd --create-home --shell /bin/bash ubuntu
+    rm -f "$cache/image.raw"
+    truncate --size 1G "$cache/image.raw"
+    mke2fs -q -F -t ext4 -O ^has_journal -L root -d "$stage" "$cache/image.raw"
+    qemu-img convert -O qcow2 "$cache/image.raw" "$cache/image.new"
+    mv "$cache/image.new" "$cache/image.qcow2"
+    rm -rf "$stage" "$cache/image.raw"
+    echo "$want" >"$key"
+}
+
+# Whether the process that a pid file names is still the one that was started: pid and start time.
+is_running() {
+    local pid start
+    [ -e "$1" ] && read -r pid start <"$1" || return 1
+    [ "$(started_at "$pid")" = "$start" ]
+}
+
+started_at() {
+    # The fields after the command's name, which may hold anything.
+    sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -d ' ' -f 20
+}
+
+remember() {
+    local pid
+    pid=$(cat "$1")
+    echo "$pid $(started_at "$pid")" >"$2"
+}
+
+# A host: virtlogd and libvirtd that see folders of their own in the places they are built for, so
+# that neither the machine's daemons nor another host's meet them. The machine's KVM, if any, is
+# hidden: the guests are the same everywhere.
+start_host() {
+    local dir=$PEER_STATE/$1
+    if is_running "$dir/libvirtd.is" && virsh_on "$1" uri >/dev/null 2>&1; then
+        return
+    fi
+    stop_host "$1"
+    mkdir -p "$dir"/{etc,lib/images,run,log,cache}
+    cp "$here"/etc/* "$dir/etc/"
+    mkdir -p "$dir"/etc/storage
+    rm -f "$dir/lib/images/"*
+    cp --reflink=auto "$cache/image.qcow2" "$dir/lib/images/image.qcow2"
+    echo "host_uuid = \"$(cat /proc/sys/kernel/random/uuid)\"" >>"$dir/etc/libvirtd.conf"
+    touch "$dir/no-kvm"
+    setsid unshare --mount --propagation private "$here/host.sh" "$dir" \
+        </dev/null >"$dir/log/start.log" 2>&1 9>&- || {
+        cat "$dir/log/start.log" >&2
+        fail "host $1 did not start"
+    }
+    remember "$dir/run/virtlogd.pid" "$dir/virtlogd.is"
+    remember "$dir/run/libvirtd.pid" "$dir/libvirtd.is"
+    if ! wait_for 'the daemon' 600 virsh_on "$1" uri; then
+        tail -n 40 "$dir"/log/*.log >&2
+        fail "host $1 gives no answer"
+    fi
+    virsh_on "$1" pool-create-as runners dir --target /var/lib/libvirt/images >/dev/null
+}
+
+virsh_on() {
+    local host=$1
+    shift
+    timeout 60 virsh --quiet --connect "qemu+unix:///system?socket=$PEER_STATE/$host/run/libvirt-sock" "$@"
+}
+
+# Ends the guests of a host, then its daemons; nothing else.
+stop_host() {
+    local dir=$PEER_STATE/$1 guest daemon pid
+    if is_running "$dir/libvirtd.is"; then
+        for guest in $(virsh_on "$1" list --uuid 2>/dev/null || true); do
+            virsh_on "$1" destroy "$guest" >/dev/null 2>&1 || true
+        done
+    fi
+    for daemon in libvirtd virtlogd; do
+        if is_running "$dir/$daemon.is"; then
+            read -r pid _ <"$dir/$daemon.is"
+            kill "$pid" 2>/dev/null || true
+            gone() { ! is_running "$dir/$daemon.is"; }
+            wait_for "the end of $daemon" 100 gone || kill -9 "$pid" 2>/dev/null || true
+        fi
+        rm -f "$dir/$daemon.is"
+    done
+}
