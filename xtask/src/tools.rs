@@ -13,11 +13,13 @@ pub(crate) enum Tool {
     CCompiler,
     /// Fetches GitHub's description of its API for the tests.
     Npm,
+    /// The headers and the library that the backend `libvirt` is built on.
+    Libvirt,
 }
 
-/// Installs a Debian package where the tool is missing and this user may; fails with what to
+/// Installs Debian packages where the tool is missing and this user may; fails with what to
 /// install otherwise.
-pub(crate) fn provide(root: &Path, tool: Tool, package: &str) -> Result<()> {
+pub(crate) fn provide(root: &Path, tool: Tool, packages: &[&str]) -> Result<()> {
     let missing = require(root, tool);
     if missing.is_ok() || !rustix::process::geteuid().is_root() || !has_apt() {
         return missing;
@@ -28,12 +30,22 @@ pub(crate) fn provide(root: &Path, tool: Tool, package: &str) -> Result<()> {
         apt
     };
     process::stream(apt().arg("update"))?;
-    process::stream(apt().args(["install", "--yes", "--no-install-recommends", package]))?;
+    process::stream(
+        apt()
+            .args(["install", "--yes", "--no-install-recommends"])
+            .args(packages),
+    )?;
     require(root, tool)
 }
 
 fn has_apt() -> bool {
     process::capture(Command::new("apt-get").arg("--version")).is_ok()
+}
+
+/// Provides what building with all features needs beside Rust.
+pub(crate) fn for_all_features(root: &Path) -> Result<()> {
+    require(root, Tool::CCompiler)?;
+    provide(root, Tool::Libvirt, &["libvirt-dev", "pkg-config"])
 }
 
 /// Fails with what to install unless the tool answers.
@@ -43,8 +55,18 @@ pub(crate) fn require(root: &Path, tool: Tool) -> Result<()> {
         Tool::Clippy => cargo(root, "clippy"),
         Tool::CCompiler => Command::new(compiler(std::env::var("CC").ok().as_deref())),
         Tool::Npm => Command::new("npm"),
+        Tool::Libvirt => {
+            let mut ask = Command::new("pkg-config");
+            ask.arg("libvirt");
+            ask
+        }
     };
-    let answer = process::capture(probe.arg("--version"));
+    // `pkg-config` says the version of what it is asked about.
+    let question = match tool {
+        Tool::Libvirt => "--modversion",
+        Tool::Rustfmt | Tool::Clippy | Tool::CCompiler | Tool::Npm => "--version",
+    };
+    let answer = process::capture(probe.arg(question));
     if answer.is_ok_and(|output| output.status.success()) {
         return Ok(());
     }
@@ -72,6 +94,9 @@ fn advice(tool: Tool) -> &'static str {
         }
         Tool::Npm => {
             "npm is missing, and the tests fetch GitHub's API description with it; on Debian 12 install it with `apt-get install npm`"
+        }
+        Tool::Libvirt => {
+            "libvirt's headers are missing, and the backend `libvirt` is built with all features; on Debian 12 install them with `apt-get install libvirt-dev pkg-config`"
         }
     }
 }

@@ -21,7 +21,7 @@ use crate::place::{self, Capacity, Need};
 use crate::pool::{self, Pool};
 use crate::{launch, list, seed};
 
-/// The most bytes of user-data. NoCloud has no limit of its own.
+/// The most bytes of user-data. The data source has no limit of its own.
 const MAX_USER_DATA: u32 = 1024 * 1024;
 
 /// How long a host may take to say what it has room for.

@@ -422,7 +422,7 @@ mod tests {
         }
     }
 
-    fn config(more: serde_json::Value) -> LibvirtConfig {
+    fn config(more: &serde_json::Value) -> LibvirtConfig {
         let mut section = serde_json::json!({"image": "debian.qcow2"});
         let keys = more.as_object().expect("an object").clone();
         section.as_object_mut().expect("an object").extend(keys);
@@ -431,14 +431,14 @@ mod tests {
 
     #[test]
     fn the_whole_domain() {
-        let config = config(serde_json::json!({}));
+        let config = config(&serde_json::json!({}));
         let xml = plan(&config, true).xml().expect("XML");
         insta::assert_snapshot!(xml.replace("><", ">\n<"));
     }
 
     #[test]
     fn hostile_values_stay_values() {
-        let mut config = config(serde_json::json!({"network": {"bridge": "b'\"<&>"}}));
+        let mut config = config(&serde_json::json!({"network": {"bridge": "b'\"<&>"}}));
         config.kernel = Some(Kernel {
             path: "/boot/<vmlinuz>".into(),
             initrd: None,
@@ -459,7 +459,7 @@ mod tests {
 
     #[test]
     fn uefi_keeps_its_variables_in_the_pool() {
-        let config = config(serde_json::json!({"firmware": "uefi"}));
+        let config = config(&serde_json::json!({"firmware": "uefi"}));
         let xml = plan(&config, true).xml().expect("XML");
         let nvram = "<nvram>/pool/app-0123456789ab.01234567.fd</nvram>";
         assert!(
@@ -474,7 +474,7 @@ mod tests {
         let xml = "<rm:runner xmlns:rm=\"urn:runner-manager:libvirt:1\" \
                    name=\"app-0123456789ab\" created-at=\"1970-01-01T00:00:00Z\" \
                    mac=\"52:54:00:00:00:01\"/>";
-        let config = config(serde_json::json!({}));
+        let config = config(&serde_json::json!({}));
         let mark: Mark = api::read(xml).expect("a mark");
         assert_eq!(mark, plan(&config, true).mark);
         assert!(api::read::<Mark>("<rm:runner name='x'/>").is_err());

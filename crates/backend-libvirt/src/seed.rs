@@ -1,4 +1,4 @@
-//! The seed of cloud-init: a NoCloud volume,
+//! The seed of cloud-init: a volume for its data source `NoCloud`,
 //! <https://docs.cloud-init.io/en/latest/reference/datasources/nocloud.html>.
 
 use std::io::Cursor;
@@ -67,4 +67,40 @@ pub(crate) fn is_ours(descriptor: &[u8]) -> bool {
         && descriptor
             .get(574..702)
             .is_some_and(|field| field.starts_with(APPLICATION.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use runner_manager_core::{
+        BootConfig, Bootstrap, GitHubPath, GitHubRunnerConfig, Labels, LaunchSpec,
+        RunnerCredential, Secret, SupportServiceConfig,
+    };
+
+    #[test]
+    fn a_seed_is_what_cloud_init_and_the_sweep_look_for() {
+        let name: RunnerName = "app-0123456789ab".parse().expect("a name");
+        let spec = LaunchSpec {
+            name: name.clone(),
+            credential: RunnerCredential::JitConfig(Secret::new("c2VjcmV0")),
+            github: GitHubRunnerConfig {
+                github_path: GitHubPath::parse("octo", None).expect("a path"),
+                labels: Labels::parse(["linux"]).expect("labels"),
+            },
+            support: SupportServiceConfig::default(),
+        };
+        let boot = BootConfig::default();
+        let boot = Bootstrap::new(&spec, &boot).expect("a bootstrap");
+        let user_data = boot.user_data(None).expect("user-data");
+        let image = image(&name, Uuid::nil(), &user_data).expect("an image");
+        let start = usize::try_from(DESCRIPTOR.0).expect("small");
+        let descriptor = &image[start..start + 2048];
+        assert!(is_ours(descriptor));
+        // ECMA-119, 8.4.7: the label.
+        assert!(descriptor[40..72].starts_with(b"cidata "));
+        let holds = |part: &[u8]| image.windows(part.len()).any(|window| window == part);
+        assert!(holds(user_data.expose()));
+        assert!(holds(b"\"local-hostname\":\"app-0123456789ab\""));
+        assert!(!is_ours(&[0; 2048]) && !is_ours(b"\x01CD001"));
+    }
 }

@@ -19,6 +19,7 @@ macro_rules! backends {
 }
 
 backends! {
+    "libvirt" => runner_manager_backend_libvirt;
     "process" => runner_manager_backend_process;
 }
 
@@ -60,7 +61,7 @@ mod tests {
         let error = super::find("zzz").err().map(|e| e.to_string());
         assert_eq!(
             error.as_deref(),
-            Some("unknown backend `zzz`; known: process")
+            Some("unknown backend `zzz`; known: libvirt, process")
         );
     }
 

@@ -13,6 +13,7 @@ use std::process::Command;
 /// one feature leaves unused is then an error.
 pub(crate) fn check(root: &Path) -> Result<()> {
     tools::require(root, Tool::Clippy)?;
+    tools::for_all_features(root)?;
     for feature in workspace::features(root)? {
         process::stream(&mut clippy(root, Some(&feature))).map_err(|failure| {
             Failure::new(format!("with feature `{feature}` alone: {failure}"))

@@ -15,7 +15,7 @@ pub(crate) fn format(root: &Path) -> Result<()> {
 /// Checks that clippy has nothing to say about any target, with all features.
 pub(crate) fn lint(root: &Path) -> Result<()> {
     tools::require(root, Tool::Clippy)?;
-    tools::require(root, Tool::CCompiler)?;
+    tools::for_all_features(root)?;
     process::stream(process::cargo(root).args([
         "clippy",
         "--workspace",
@@ -29,7 +29,7 @@ pub(crate) fn lint(root: &Path) -> Result<()> {
 
 /// Runs all tests, with all features.
 pub(crate) fn test(root: &Path) -> Result<()> {
-    tools::require(root, Tool::CCompiler)?;
-    tools::provide(root, Tool::Npm, "npm")?;
+    tools::for_all_features(root)?;
+    tools::provide(root, Tool::Npm, &["npm"])?;
     process::stream(process::cargo(root).args(["test", "--workspace", "--all-features"]))
 }

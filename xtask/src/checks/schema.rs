@@ -2,6 +2,7 @@
 
 use crate::failure::{Failure, Result};
 use crate::process;
+use crate::tools;
 use crate::workspace::PROGRAM;
 use std::fs;
 use std::path::Path;
@@ -36,6 +37,7 @@ pub(crate) fn generate(root: &Path) -> Result<()> {
 
 /// What the program prints, checked to be JSON, with one line end at its end.
 fn generated(root: &Path) -> Result<String> {
+    tools::for_all_features(root)?;
     let mut command = process::cargo(root);
     command.args(["run", "--quiet", "--package", PROGRAM, "--all-features"]);
     let printed = process::stdout(command.args(["--", "schema"]))?;
