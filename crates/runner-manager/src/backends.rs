@@ -20,6 +20,7 @@ macro_rules! backends {
 
 backends! {
     "libvirt" => runner_manager_backend_libvirt;
+    "lxd" => runner_manager_backend_lxd;
     "process" => runner_manager_backend_process;
 }
 
@@ -61,7 +62,7 @@ mod tests {
         let error = super::find("zzz").err().map(|e| e.to_string());
         assert_eq!(
             error.as_deref(),
-            Some("unknown backend `zzz`; known: libvirt, process")
+            Some("unknown backend `zzz`; known: libvirt, lxd, process")
         );
     }
 

@@ -1,0 +1,142 @@
+//! Launching an instance.
+
+use reqwest::Method;
+use runner_manager_core::{
+    CloudInstance, Effect, Error, ErrorKind, LaunchSpec, Result, RunnerName, Secret,
+};
+use serde_json::json;
+
+use crate::api::was_started;
+use crate::cloud::{LxdCloud, show};
+use crate::operation::Deadline;
+use crate::request::{self, START, USER_DATA_KEY};
+use crate::wire::Instance;
+use crate::{remove, volumes};
+
+/// How often a launch begins anew when another of its name fails beside it.
+const ROUNDS: u32 = 3;
+
+/// Launches an instance, or finishes what an earlier launch of its name has begun.
+pub(crate) async fn launch(cloud: &LxdCloud, spec: &LaunchSpec) -> Result<CloudInstance> {
+    let user_data = request::user_data(&cloud.config, spec)?;
+    let launch = Launch {
+        cloud,
+        name: &spec.name,
+        instance: spec.name.to_string(),
+        user_data,
+        deadline: Deadline::after(cloud.launch_timeout),
+    };
+    let made = launch.make().await.map(|made| show(&spec.name, &made));
+    if made.is_err() && !cloud.config.volumes.is_empty() {
+        // Those of an instance that exists are in use, and stay until it goes.
+        if let Err(left) = volumes::remove_of(cloud, &spec.name).await {
+            return made.map_err(|error| {
+                error
+                    .with_effect(Effect::Partial)
+                    .with_context("not removed", left)
+            });
+        }
+    }
+    made
+}
+
+struct Launch<'a> {
+    cloud: &'a LxdCloud,
+    name: &'a RunnerName,
+    instance: String,
+    user_data: Secret,
+    deadline: Deadline,
+}
+
+impl Launch<'_> {
+    async fn make(&self) -> Result<Instance> {
+        for _ in 0..ROUNDS {
+            volumes::create_of(self.cloud, self.name, self.deadline).await?;
+            match self.create().await {
+                Ok(()) if self.cloud.server.has(START) => {}
+                Ok(()) => self.start().await?,
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                    self.finish().await?;
+                }
+                Err(error) => return Err(error),
+            }
+            if let Some(instance) = remove::find(self.cloud, self.name).await? {
+                return Ok(instance);
+            }
+        }
+        let message = "the instance vanishes again and again during its launch";
+        Err(Error::new(ErrorKind::NotFound, message).with_effect(Effect::Unknown))
+    }
+
+    async fn create(&self) -> Result<()> {
+        let target = self.cloud.config.target.iter();
+        let query: Vec<(&str, &str)> = target.map(|t| ("target", t.as_str())).collect();
+        let body = request::body(self.cloud, self.name, &self.user_data);
+        let path = ["instances"];
+        let client = &self.cloud.client;
+        let created = client.run(Method::POST, &path, &query, Some(&body), self.deadline);
+        created.await
+    }
+
+    /// Takes on what another launch of this name has made, and starts it if that was not done.
+    async fn finish(&self) -> Result<()> {
+        let client = &self.cloud.client;
+        client.settle(&self.instance, self.deadline).await?;
+        let Some(instance) = remove::find(self.cloud, self.name).await? else {
+            return self.refuse_stranger().await;
+        };
+        if was_started(&instance) {
+            return Ok(());
+        }
+        // The credential of the earlier launch may be void by now. User-data is read at the
+        // start.
+        let fresh = json!({"config": {USER_DATA_KEY: self.user_data.expose()}});
+        let path = ["instances", &self.instance];
+        let changed = client.run(Method::PATCH, &path, &[], Some(&fresh), self.deadline);
+        match changed.await {
+            Ok(()) => self.start().await,
+            Err(error) => self.unless_started(error).await,
+        }
+    }
+
+    /// An instance that was in the way is gone, or it is a stranger's.
+    async fn refuse_stranger(&self) -> Result<()> {
+        let path = ["instances", self.instance.as_str()];
+        let asked = self.cloud.client.get::<Instance>(&path, &[]).await;
+        match crate::client::absent_is_none(asked)? {
+            None => Ok(()),
+            Some(_) => Err(Error::new(
+                ErrorKind::AlreadyExists,
+                "an instance of this name exists, and it is not this manager's",
+            )),
+        }
+    }
+
+    async fn start(&self) -> Result<()> {
+        let body = json!({"action": "start", "timeout": 30});
+        let path = ["instances", &self.instance, "state"];
+        let client = &self.cloud.client;
+        let started = client.run(Method::PUT, &path, &[], Some(&body), self.deadline);
+        match started.await {
+            Ok(()) => Ok(()),
+            Err(error) => self.unless_started(error).await,
+        }
+    }
+
+    /// Another launch of the name may have started it, or be about to: what was refused here has
+    /// come about all the same then.
+    async fn unless_started(&self, error: Error) -> Result<()> {
+        let refused = [ErrorKind::InvalidRequest, ErrorKind::AlreadyExists];
+        if !refused.contains(&error.kind()) {
+            return Err(error);
+        }
+        self.cloud
+            .client
+            .settle(&self.instance, self.deadline)
+            .await?;
+        match remove::find(self.cloud, self.name).await? {
+            Some(instance) if was_started(&instance) => Ok(()),
+            _ => Err(error),
+        }
+    }
+}
