@@ -31,8 +31,9 @@ pub(crate) fn was_started(instance: &Instance) -> bool {
 
 /// Words in an error's text, and what they mean. The server says most of what goes wrong in an
 /// operation with the status 400 and a sentence.
-const WORDS: [(&str, ErrorKind); 17] = [
+const WORDS: [(&str, ErrorKind); 18] = [
     ("already exists", ErrorKind::AlreadyExists),
+    ("UNIQUE constraint failed", ErrorKind::AlreadyExists),
     ("already running", ErrorKind::AlreadyExists),
     (
         "Reached maximum number of instances",
@@ -185,6 +186,11 @@ mod tests {
             (429, "slow down", K::RateLimited),
             (500, "Requested profile \"nope\" doesn't exist", K::NotFound),
             (500, "boom", K::Unexpected),
+            (
+                500,
+                "Error inserting volume \"a\": UNIQUE constraint failed: storage_volumes.name",
+                K::AlreadyExists,
+            ),
             (503, "LXD daemon is shutting down", K::Unreachable),
             (
                 400,
