@@ -31,9 +31,13 @@ pub(crate) fn was_started(instance: &Instance) -> bool {
 
 /// Words in an error's text, and what they mean. The server says most of what goes wrong in an
 /// operation with the status 400 and a sentence.
-const WORDS: [(&str, ErrorKind); 18] = [
+const WORDS: [(&str, ErrorKind); 19] = [
     ("already exists", ErrorKind::AlreadyExists),
     ("UNIQUE constraint failed", ErrorKind::AlreadyExists),
+    (
+        "creating instance record: Instance is busy",
+        ErrorKind::AlreadyExists,
+    ),
     ("already running", ErrorKind::AlreadyExists),
     (
         "Reached maximum number of instances",
@@ -197,6 +201,16 @@ mod tests {
                 "Failed creating instance record: Add instance info to the database: This \
                  \"instances\" entry already exists",
                 K::AlreadyExists,
+            ),
+            (
+                400,
+                "Failed creating instance record: Instance is busy running a \"create\" operation",
+                K::AlreadyExists,
+            ),
+            (
+                400,
+                "Instance is busy running a \"start\" operation",
+                K::InvalidRequest,
             ),
             (400, "The instance is already running", K::AlreadyExists),
             (
