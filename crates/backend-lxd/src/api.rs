@@ -31,13 +31,14 @@ pub(crate) fn was_started(instance: &Instance) -> bool {
 
 /// Words in an error's text, and what they mean. The server says most of what goes wrong in an
 /// operation with the status 400 and a sentence.
-const WORDS: [(&str, ErrorKind); 19] = [
+const WORDS: [(&str, ErrorKind); 20] = [
     ("already exists", ErrorKind::AlreadyExists),
     ("UNIQUE constraint failed", ErrorKind::AlreadyExists),
     (
         "creating instance record: Instance is busy",
         ErrorKind::AlreadyExists,
     ),
+    ("Instance is busy running", ErrorKind::InvalidRequest),
     ("already running", ErrorKind::AlreadyExists),
     (
         "Reached maximum number of instances",
@@ -208,8 +209,9 @@ mod tests {
                 K::AlreadyExists,
             ),
             (
-                400,
-                "Instance is busy running a \"start\" operation",
+                500,
+                "Failed to create instance update operation: Instance is busy running a \"start\" \
+                 operation",
                 K::InvalidRequest,
             ),
             (400, "The instance is already running", K::AlreadyExists),
