@@ -20,9 +20,6 @@ pub struct SshConfig {
     /// How long connecting may take, log-in included, in seconds. Default: 10.
     #[serde(default = "connect_seconds")]
     pub connect_seconds: u64,
-    /// How long one command may take, in seconds. Default: 20.
-    #[serde(default = "command_seconds")]
-    pub command_seconds: u64,
     /// After how many idle seconds a connection is closed. Default: 120.
     #[serde(default = "idle_seconds")]
     pub idle_seconds: u64,
@@ -46,7 +43,6 @@ impl Default for SshConfig {
             user: user(),
             port: port(),
             connect_seconds: connect_seconds(),
-            command_seconds: command_seconds(),
             idle_seconds: idle_seconds(),
             concurrency: concurrency(),
             max_connections: max_connections(),
@@ -85,10 +81,6 @@ fn connect_seconds() -> u64 {
     10
 }
 
-fn command_seconds() -> u64 {
-    20
-}
-
 fn idle_seconds() -> u64 {
     120
 }
@@ -115,7 +107,6 @@ impl SshConfig {
         }
         for (key, value) in [
             ("connect_seconds", self.connect_seconds),
-            ("command_seconds", self.command_seconds),
             ("idle_seconds", self.idle_seconds),
         ] {
             if !(1..=3600).contains(&value) {
@@ -139,10 +130,6 @@ impl SshConfig {
 
     pub(crate) fn connect_timeout(&self) -> Duration {
         Duration::from_secs(self.connect_seconds)
-    }
-
-    pub(crate) fn command_timeout(&self) -> Duration {
-        Duration::from_secs(self.command_seconds)
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use runner_manager_core::{Error, ErrorKind, Result};
 use russh::client::{self, AuthResult, Handle};
 use russh::keys::{PrivateKey, PrivateKeyWithHashAlg, PublicKey, PublicKeyOrCertificate};
-use russh::{Limits, Preferred};
+use russh::{ChannelOpenFailure, Limits, Preferred};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
@@ -79,14 +79,14 @@ async fn tcp(host: &str, port: u16) -> Result<TcpStream> {
     })
 }
 
-/// Speaks SSH over a stream, and logs in.
+/// Speaks SSH over a stream, and logs in, before its deadline.
 async fn log_in(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     login: &Login<'_>,
-    idle: Duration,
+    ssh: &SshConfig,
 ) -> Result<Handle<Pinned>> {
     let config = client::Config {
-        inactivity_timeout: Some(idle),
+        inactivity_timeout: Some(Duration::from_secs(ssh.idle_seconds)),
         window_size: WINDOW,
         limits: Limits::default(),
         preferred: Preferred {
@@ -95,38 +95,40 @@ async fn log_in(
         },
         ..client::Config::default()
     };
-    let at = |e: Error| e.with_context("host", login.host);
     let pinned = Pinned(login.host_key.clone());
-    let mut handle = client::connect_stream(Arc::new(config), stream, pinned)
-        .await
-        .map_err(|fault| at(fault.into_error()))?;
+    let session = async {
+        let session = client::connect_stream(Arc::new(config), stream, pinned).await;
+        authenticate(session.map_err(Fault::into_error)?, login).await
+    };
+    let outcome = reach(ssh.connect_timeout(), ErrorKind::TimedOut, session).await;
+    outcome.map_err(|e| e.with_context("host", login.host))
+}
+
+async fn authenticate(mut handle: Handle<Pinned>, login: &Login<'_>) -> Result<Handle<Pinned>> {
     let key = PrivateKeyWithHashAlg::new(Arc::clone(&login.key), None);
     let answer = handle.authenticate_publickey(login.user, key).await;
-    match answer.map_err(|error| at(Fault::from(error).into_error()))? {
+    match answer.map_err(|error| Fault::from(error).into_error())? {
         AuthResult::Success => Ok(handle),
         AuthResult::Failure { .. } if handle.is_closed() => {
-            Err(at(unreachable("the host hung up during the log-in")))
+            Err(unreachable("the host hung up during the log-in"))
         }
         AuthResult::Failure { .. } => {
             let message = "the host does not take the key";
-            Err(at(Error::new(ErrorKind::PermissionDenied, message))
-                .with_context("user", login.user))
+            Err(Error::new(ErrorKind::PermissionDenied, message).with_context("user", login.user))
         }
     }
 }
 
 /// Connects to a host that can be reached without a detour.
 pub(crate) async fn direct(config: &SshConfig, login: &Login<'_>) -> Result<Connection> {
-    let idle = Duration::from_secs(config.idle_seconds);
-    reach(config.connect_timeout(), async {
-        let stream = tcp(login.host, login.port).await?;
-        Ok(Connection {
-            handle: log_in(stream, login, idle).await?,
-            _through: None,
-            _proxy: None,
-        })
+    let limit = config.connect_timeout();
+    let stream = tcp(login.host, login.port);
+    let stream = reach(limit, ErrorKind::Unreachable, stream).await?;
+    Ok(Connection {
+        handle: log_in(stream, login, config).await?,
+        _through: None,
+        _proxy: None,
     })
-    .await
 }
 
 /// Connects through another connection.
@@ -135,29 +137,35 @@ pub(crate) async fn through(
     jump: Arc<Connection>,
     login: &Login<'_>,
 ) -> Result<Connection> {
-    let idle = Duration::from_secs(config.idle_seconds);
-    reach(config.connect_timeout(), async {
-        let open =
-            jump.handle
-                .channel_open_direct_tcpip(login.host, login.port.into(), "127.0.0.1", 0);
-        let channel = open.await.map_err(|error| {
-            unreachable("the jump host cannot connect")
+    let limit = config.connect_timeout();
+    let open = async {
+        let port = login.port.into();
+        let open = jump
+            .handle
+            .channel_open_direct_tcpip(login.host, port, "127.0.0.1", 0);
+        open.await.map_err(|error| {
+            let kind = match error {
+                russh::Error::ChannelOpenFailure(ChannelOpenFailure::ConnectFailed) => {
+                    ErrorKind::Unreachable
+                }
+                // It says nothing about the instance.
+                _ => ErrorKind::Unexpected,
+            };
+            Error::new(kind, "the jump host does not connect")
                 .with_context("host", login.host)
                 .with_source(error)
-        })?;
-        let handle = log_in(channel.into_stream(), login, idle).await?;
-        Ok(Connection {
-            handle,
-            _through: Some(Arc::clone(&jump)),
-            _proxy: None,
         })
+    };
+    let channel = reach(limit, ErrorKind::Unreachable, open).await?;
+    Ok(Connection {
+        handle: log_in(channel.into_stream(), login, config).await?,
+        _through: Some(jump),
+        _proxy: None,
     })
-    .await
 }
 
 /// Connects through the standard input and output of a program.
 pub(crate) async fn by_command(config: &SshConfig, login: &Login<'_>) -> Result<Connection> {
-    let idle = Duration::from_secs(config.idle_seconds);
     let mut words = config.proxy_command.iter().map(|word| {
         word.replace("%h", login.host)
             .replace("%p", &login.port.to_string())
@@ -182,15 +190,12 @@ pub(crate) async fn by_command(config: &SshConfig, login: &Login<'_>) -> Result<
             "the proxy command has no pipes",
         ));
     };
-    reach(config.connect_timeout(), async {
-        let handle = log_in(tokio::io::join(stdout, stdin), login, idle).await?;
-        Ok(Connection {
-            handle,
-            _through: None,
-            _proxy: Some(child),
-        })
+    let handle = log_in(tokio::io::join(stdout, stdin), login, config).await?;
+    Ok(Connection {
+        handle,
+        _through: None,
+        _proxy: Some(child),
     })
-    .await
 }
 
 /// The keys of a jump host.

@@ -43,15 +43,16 @@ pub(crate) fn unreachable(message: &str) -> Error {
     Error::new(ErrorKind::Unreachable, message)
 }
 
-/// Gives a step of connecting its deadline. A host that does not even let itself be connected
-/// to is unreachable; it is not a slow guest.
+/// Gives a step of connecting its deadline. A host that cannot even be connected to is
+/// unreachable; one that says nothing then is slow.
 pub(crate) async fn reach<T>(
     limit: std::time::Duration,
+    kind: ErrorKind,
     step: impl Future<Output = Result<T>>,
 ) -> Result<T> {
     match tokio::time::timeout(limit, step).await {
         Ok(outcome) => outcome,
-        Err(_) => Err(unreachable("no connection before the deadline")
+        Err(_) => Err(Error::new(kind, "no SSH connection before the deadline")
             .with_retry(Retry::After(limit))
             .with_context("deadline", format!("{} s", limit.as_secs_f64()))),
     }

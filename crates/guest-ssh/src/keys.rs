@@ -1,7 +1,7 @@
 //! The keys of runners: made here, kept here.
 
 use std::io::Write as _;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -16,6 +16,7 @@ use russh::keys::{PrivateKey, PublicKey};
 pub struct RunnerKeys {
     client: Arc<PrivateKey>,
     host: PrivateKey,
+    file: Option<PathBuf>,
 }
 
 impl std::fmt::Debug for RunnerKeys {
@@ -36,15 +37,17 @@ fn ed25519(comment: &str) -> Result<PrivateKey> {
 }
 
 impl RunnerKeys {
-    /// New keys, marked with the runner's name.
+    /// New keys. The comment of the client's is `runner-manager:NAME`: a cloud shows it with the
+    /// key pair, as proof of whose it is.
     ///
     /// # Errors
     /// [`ErrorKind::Local`].
     pub fn generate(name: &RunnerName) -> Result<Self> {
-        let comment = name.to_string();
+        let comment = format!("runner-manager:{name}");
         Ok(Self {
             client: Arc::new(ed25519(&comment)?),
             host: ed25519(&comment)?,
+            file: None,
         })
     }
 
@@ -52,11 +55,16 @@ impl RunnerKeys {
         Arc::clone(&self.client)
     }
 
+    /// The file that they were read from, whose first key is the client's.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        self.file.as_deref()
+    }
+
     pub(crate) fn host_public(&self) -> &PublicKey {
         self.host.public_key()
     }
 
-    /// The client's public key, `ssh-ed25519 AAAA… NAME`: what the cloud is given.
+    /// The client's public key, `ssh-ed25519 AAAA… COMMENT`: what the cloud is given.
     ///
     /// # Errors
     /// [`ErrorKind::Local`].
@@ -94,8 +102,15 @@ impl RunnerKeys {
         Ok(Self {
             client: Arc::new(key(client)?),
             host: key(host)?,
+            file: None,
         })
     }
+}
+
+/// The turn to make or finish one runner. It ends when it is dropped, or with the process.
+#[derive(Debug)]
+pub struct Turn {
+    _file: std::fs::File,
 }
 
 /// The folder of the runners' keys: one file a runner, mode 0600, in a folder of mode 0700.
@@ -152,13 +167,43 @@ impl KeyFolder {
         let written = write();
         let _ = std::fs::remove_file(&draft);
         match written {
-            Ok(()) => Ok(keys),
+            Ok(()) => Ok(RunnerKeys {
+                file: Some(path),
+                ..keys
+            }),
             Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
                 let there = self.load(name)?;
                 there.ok_or_else(|| local("cannot store the runner's keys", &path, e))
             }
             Err(e) => Err(local("cannot store the runner's keys", &path, e)),
         }
+    }
+
+    /// The keys of a runner, made when there are none, and the turn to do something with them;
+    /// `None` while somebody else has it, in this process or another.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Local`], with the path.
+    pub fn try_take(&self, name: &RunnerName) -> Result<Option<(RunnerKeys, Turn)>> {
+        let keys = self.obtain(name)?;
+        let path = self.file(name);
+        let failed = |e| local("cannot lock the runner's keys", &path, e);
+        let file = match std::fs::File::open(&path) {
+            Ok(file) => file,
+            // It was removed just now.
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(failed(e)),
+        };
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(std::fs::TryLockError::WouldBlock) => return Ok(None),
+            Err(std::fs::TryLockError::Error(e)) => return Err(failed(e)),
+        }
+        let is_there = match std::fs::metadata(&path) {
+            Ok(there) => there.ino() == file.metadata().map_err(failed)?.ino(),
+            Err(_) => false,
+        };
+        Ok(is_there.then_some((keys, Turn { _file: file })))
     }
 
     /// The keys of a runner, if there are any.
@@ -169,7 +214,12 @@ impl KeyFolder {
         let path = self.file(name);
         match std::fs::read_to_string(&path) {
             Ok(text) => RunnerKeys::from_text(&text)
-                .map(Some)
+                .map(|keys| {
+                    Some(RunnerKeys {
+                        file: Some(path.clone()),
+                        ..keys
+                    })
+                })
                 .map_err(|e| e.with_context("file", path.display())),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(local("cannot read the runner's keys", &path, e)),
@@ -253,6 +303,21 @@ mod tests {
     }
 
     #[test]
+    fn a_runner_is_made_by_one_at_a_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let keys = KeyFolder::open(folder.path()).unwrap();
+        let runner = name("app-0123456789ab");
+        let (_, turn) = keys.try_take(&runner).unwrap().unwrap();
+        assert!(keys.try_take(&runner).unwrap().is_none());
+        assert!(keys.try_take(&name("app-ffffffffffff")).unwrap().is_some());
+        // Who had the turn removed the keys: the next begins with new ones.
+        keys.remove(&runner).unwrap();
+        assert!(keys.try_take(&runner).unwrap().is_some());
+        drop(turn);
+        assert!(keys.try_take(&runner).unwrap().is_some());
+    }
+
+    #[test]
     fn a_broken_file_is_an_error_with_its_path_and_without_its_content() {
         let folder = tempfile::tempdir().unwrap();
         let keys = KeyFolder::open(folder.path()).unwrap();
@@ -284,7 +349,10 @@ mod tests {
             value("ed25519_public: ")
         );
         let client = keys.client_public().unwrap();
-        assert!(client.starts_with("ssh-ed25519 AAAA") && client.ends_with(" app-0123456789ab"));
+        assert!(
+            client.starts_with("ssh-ed25519 AAAA")
+                && client.ends_with(" runner-manager:app-0123456789ab")
+        );
         assert_eq!(format!("{keys:?}"), "RunnerKeys(***)");
     }
 }

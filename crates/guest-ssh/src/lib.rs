@@ -2,12 +2,14 @@
 
 mod config;
 mod connect;
+mod exec;
 mod fault;
 mod keys;
 mod pool;
 mod run;
+mod terminal;
 
 pub use config::{JumpHost, SshConfig};
-pub use keys::{KeyFolder, RunnerKeys};
+pub use exec::SshExec;
+pub use keys::{KeyFolder, RunnerKeys, Turn};
 pub use pool::{SshPool, Target};
-pub use run::Output;

@@ -4,14 +4,16 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use runner_manager_core::{Error, ErrorKind, Result, Retry};
+use runner_manager_core::{CommandOutput, Error, ErrorKind, Result, Retry};
 use tokio::sync::Semaphore;
 
 use crate::config::SshConfig;
 use crate::connect::{self, Connection, JumpKeys, Login};
 use crate::keys::RunnerKeys;
-use crate::run::{self, Failed, Output};
+use crate::run::{self, Failed};
+use crate::terminal;
 
 /// The instance to run a command on.
 #[derive(Debug, Clone)]
@@ -84,20 +86,14 @@ impl SshPool {
         })
     }
 
-    /// Runs a command on an instance, over the connection that is there or a new one. `stdin`
-    /// is its standard input; at most `limit` bytes are taken of standard output and of
-    /// standard error each.
+    /// Runs a command line of the instance's shell, with empty input, over the connection that
+    /// is there or a new one. `limit` is for the command alone; connecting has a deadline of its
+    /// own.
     ///
     /// # Errors
     /// Those of the crate's description. Where the command may have run, the effect is
     /// [`runner_manager_core::Effect::Unknown`].
-    pub async fn run(
-        &self,
-        target: &Target,
-        command: &str,
-        stdin: &[u8],
-        limit: usize,
-    ) -> Result<Output> {
+    pub async fn run(&self, target: &Target, line: &str, limit: Duration) -> Result<CommandOutput> {
         let permit = self.permits.acquire().await;
         let _permit = permit.map_err(|e| {
             Error::new(ErrorKind::Unexpected, "the SSH pool is closed").with_source(e)
@@ -110,23 +106,26 @@ impl SshPool {
             armed: true,
         };
         let (connection, reused) = self.connection(&slot, target).await?;
-        let outcome = match self
-            .within(run::run(&connection, command, stdin, limit))
-            .await
-        {
+        let outcome = match within(limit, run::run(&connection, line)).await {
             // It was closed at the other end in the meantime.
             Err(Failed::Unsent(_)) if reused => {
                 *slot.connection.lock().await = None;
                 let (connection, _) = self.connection(&slot, target).await?;
-                self.within(run::run(&connection, command, stdin, limit))
-                    .await
+                within(limit, run::run(&connection, line)).await
             }
             outcome => outcome,
         };
-        let output =
-            outcome.map_err(|failed| failed.into_error().with_context("host", target.address))?;
+        let output = outcome.map_err(|e| e.into_error().with_context("host", target.address))?;
         cut.armed = false;
         Ok(output)
+    }
+
+    /// The program that opens a shell on an instance, with the same keys and the same detours.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Local`] when a key cannot be encoded.
+    pub fn terminal(&self, target: &Target) -> Result<Vec<String>> {
+        terminal::words(&self.config, target)
     }
 
     /// Closes the connection of an instance that is gone.
@@ -148,24 +147,6 @@ impl SshPool {
         let mut slots = self.slots();
         if slots.get(id).is_some_and(|kept| Arc::ptr_eq(kept, slot)) {
             slots.remove(id);
-        }
-    }
-
-    async fn within(
-        &self,
-        step: impl Future<Output = Result<Output, Failed>>,
-    ) -> Result<Output, Failed> {
-        let limit = self.config.command_timeout();
-        match tokio::time::timeout(limit, step).await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(Failed::Sent(
-                Error::new(
-                    ErrorKind::TimedOut,
-                    "the command gave no answer before the deadline",
-                )
-                .with_retry(Retry::After(limit))
-                .with_context("deadline", format!("{} s", limit.as_secs_f64())),
-            )),
         }
     }
 
@@ -234,7 +215,7 @@ impl SshPool {
                         host_key: &keys.host_key,
                     };
                     let made = connect::direct(&self.config, &to_jump).await;
-                    let made = Arc::new(made.map_err(|e| e.with_context("via", "jump host"))?);
+                    let made = Arc::new(made.map_err(about_the_jump_host)?);
                     Arc::clone(place.insert(made))
                 };
                 drop(place);
@@ -242,5 +223,34 @@ impl SshPool {
             }
             _ => connect::direct(&self.config, login).await,
         }
+    }
+}
+
+/// A jump host that cannot be reached says nothing about the instances behind it.
+fn about_the_jump_host(error: Error) -> Error {
+    match error.kind() {
+        ErrorKind::Unreachable | ErrorKind::TimedOut => {
+            Error::new(ErrorKind::Unexpected, "the jump host cannot be used")
+                .with_retry(error.retry())
+                .with_source(error)
+        }
+        _ => error.with_context("via", "jump host"),
+    }
+}
+
+async fn within(
+    limit: Duration,
+    step: impl Future<Output = Result<CommandOutput, Failed>>,
+) -> Result<CommandOutput, Failed> {
+    match tokio::time::timeout(limit, step).await {
+        Ok(outcome) => outcome,
+        Err(_) => Err(Failed::Sent(
+            Error::new(
+                ErrorKind::TimedOut,
+                "the command gave no answer before the deadline",
+            )
+            .with_retry(Retry::After(limit))
+            .with_context("deadline", format!("{} s", limit.as_secs_f64())),
+        )),
     }
 }

@@ -48,7 +48,7 @@ async fn a_jump_host_carries_all_connections_over_one_of_its_own() {
     });
     for n in 1..=4 {
         let output = pool
-            .run(&server.target(n), "echo here", b"", LIMIT)
+            .run(&server.target(n), "echo here", LIMIT)
             .await
             .expect("it runs");
         assert_eq!(output.stdout, b"here\n");
@@ -75,11 +75,44 @@ async fn a_jump_host_with_another_key_is_refused() {
         ..server.config()
     });
     let error = pool
-        .run(&server.target(1), "true", b"", LIMIT)
+        .run(&server.target(1), "true", LIMIT)
         .await
         .expect_err("refused");
     assert_eq!(error.kind(), ErrorKind::Unauthenticated, "{error}");
     assert_eq!(bastion.log_ins(), 0);
+}
+
+#[tokio::test]
+async fn a_jump_host_that_is_away_says_nothing_about_the_instance() {
+    let server = Sshd::start();
+    let (bastion, mut jump) = jump();
+    jump.port = 1;
+    let pool = pool(SshConfig {
+        jump: Some(jump),
+        ..server.config()
+    });
+    let error = pool
+        .run(&server.target(1), "true", LIMIT)
+        .await
+        .expect_err("no way");
+    assert_eq!(error.kind(), ErrorKind::Unexpected, "{error}");
+    drop(bastion);
+}
+
+#[tokio::test]
+async fn behind_a_jump_host_a_closed_port_is_unreachable() {
+    let server = Sshd::start();
+    let (_bastion, jump) = jump();
+    let config = SshConfig {
+        jump: Some(jump),
+        port: 1,
+        ..server.config()
+    };
+    let error = pool(config)
+        .run(&server.target(1), "true", LIMIT)
+        .await
+        .expect_err("closed");
+    assert_eq!(error.kind(), ErrorKind::Unreachable, "{error}");
 }
 
 #[tokio::test]
@@ -98,7 +131,7 @@ async fn a_proxy_command_carries_the_connection_and_ends_with_it() {
         ..server.config()
     });
     let output = pool
-        .run(&server.target(2), "echo here", b"", LIMIT)
+        .run(&server.target(2), "echo here", LIMIT)
         .await
         .expect("it runs");
     assert_eq!(output.stdout, b"here\n");
@@ -112,6 +145,38 @@ async fn a_proxy_command_carries_the_connection_and_ends_with_it() {
 }
 
 #[tokio::test]
+async fn the_words_of_a_terminal_lead_to_the_same_host_by_the_same_way() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let name: RunnerName = "app-0123456789ab".parse().expect("a name");
+    let keys = KeyFolder::open(folder.path())
+        .expect("a folder")
+        .obtain(&name)
+        .expect("keys");
+    let client = keys.client_public().expect("a key");
+    let server = Sshd::start_with(std::sync::Arc::new(keys), &client);
+    let (bastion, jump) = jump();
+    for jump in [None, Some(jump)] {
+        let pool = pool(SshConfig {
+            jump,
+            ..server.config()
+        });
+        let mut words = pool.terminal(&server.target(3)).expect("words");
+        words.push("echo here".into());
+        let run = std::process::Command::new(&words[0])
+            .args(&words[1..])
+            .output()
+            .expect("it runs");
+        assert_eq!(
+            run.stdout,
+            b"here\n",
+            "{words:?} {}",
+            String::from_utf8_lossy(&run.stderr)
+        );
+    }
+    assert_eq!((bastion.log_ins(), server.log_ins()), (1, 2));
+}
+
+#[tokio::test]
 async fn a_proxy_command_that_cannot_start_says_so() {
     let server = Sshd::start();
     let proxy_command = vec!["/nonexistent/proxy".to_owned(), "%h".to_owned()];
@@ -121,7 +186,7 @@ async fn a_proxy_command_that_cannot_start_says_so() {
     })
     .expect("a pool");
     let error = pool
-        .run(&server.target(1), "true", b"", LIMIT)
+        .run(&server.target(1), "true", LIMIT)
         .await
         .expect_err("no program");
     assert_eq!(error.kind(), ErrorKind::Local, "{error}");
