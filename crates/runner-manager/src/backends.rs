@@ -21,6 +21,7 @@ macro_rules! backends {
 backends! {
     "libvirt" => runner_manager_backend_libvirt;
     "lxd" => runner_manager_backend_lxd;
+    "openstack" => runner_manager_backend_openstack;
     "process" => runner_manager_backend_process;
 }
 
@@ -62,7 +63,7 @@ mod tests {
         let error = super::find("zzz").err().map(|e| e.to_string());
         assert_eq!(
             error.as_deref(),
-            Some("unknown backend `zzz`; known: libvirt, lxd, process")
+            Some("unknown backend `zzz`; known: libvirt, lxd, openstack, process")
         );
     }
 

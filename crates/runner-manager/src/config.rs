@@ -107,6 +107,9 @@ pub(crate) struct Pool {
     /// The section of the process backend.
     #[schemars(with = "Option<serde_json::Map<String, serde_json::Value>>")]
     process: Option<toml::Table>,
+    /// The section of the OpenStack backend.
+    #[schemars(with = "Option<serde_json::Map<String, serde_json::Value>>")]
+    openstack: Option<toml::Table>,
 }
 
 /// The runner scale set whose jobs are a pool's demand.
@@ -413,7 +416,11 @@ impl Pool {
             clock: Arc::new(SystemClock),
             budgets: budgets.clone(),
         };
-        let section = serde_json::to_value(self.process.clone().unwrap_or_default())
+        let section = match backend.scheme {
+            "openstack" => &self.openstack,
+            _ => &self.process,
+        };
+        let section = serde_json::to_value(section.clone().unwrap_or_default())
             .map_err(|e| wrong("cannot read the backend's section").with_source(e))?;
         Ok(PoolConfig {
             name: self.name.clone(),
