@@ -84,20 +84,8 @@ impl OpenstackHarness {
 
     /// A `clouds.yaml` that leads through a proxy.
     fn clouds(&self, prefix: &NamePrefix, proxy: &Proxy) -> PathBuf {
-        let base = proxy.base();
-        let text = json!({"clouds": {"test": {
-            "auth": {
-                "auth_url": format!("{base}/identity/v3"),
-                "username": "demo", "password": "peer", "project_name": "demo",
-                "user_domain_name": "Default", "project_domain_name": "Default",
-            },
-            "region_name": "RegionOne",
-            "compute_endpoint_override": format!("{base}/compute/v2.1"),
-            "network_endpoint_override": format!("{base}/network"),
-            "image_endpoint_override": format!("{base}/image"),
-        }}});
         let path = self.base.path().join(format!("{prefix}.yaml"));
-        fs::write(&path, text.to_string()).expect("a file");
+        fs::write(&path, proxy.clouds().to_string()).expect("a file");
         path
     }
 
@@ -105,7 +93,6 @@ impl OpenstackHarness {
         KeyFolder::open(self.folder(prefix).join("keys")).expect("a folder")
     }
 }
-
 
 #[async_trait]
 impl Harness for OpenstackHarness {

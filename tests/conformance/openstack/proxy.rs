@@ -12,6 +12,7 @@ use axum::extract::{Request, State};
 use axum::http::{Method, StatusCode};
 use axum::response::Response;
 use runner_manager_conformance::Fault;
+use runner_manager_core::RunnerName;
 use serde_json::{Value, json};
 
 /// Where the services are: the first part of a path through the proxy, and the real endpoint.
@@ -36,6 +37,8 @@ struct Inner {
     client: reqwest::Client,
     requests: AtomicUsize,
     lists: AtomicUsize,
+    /// How often each kind of request was made.
+    calls: Mutex<BTreeMap<String, usize>>,
     faults: Mutex<Faults>,
     /// The last answers of lists, for the day on which they become stale.
     seen: Mutex<HashMap<String, Value>>,
@@ -59,6 +62,7 @@ impl Proxy {
                 .expect("a client"),
             requests: AtomicUsize::new(0),
             lists: AtomicUsize::new(0),
+            calls: Mutex::default(),
             faults: Mutex::default(),
             seen: Mutex::default(),
             mended: tokio::sync::Notify::new(),
@@ -68,8 +72,24 @@ impl Proxy {
         proxy
     }
 
-    pub(crate) fn base(&self) -> String {
+    fn base(&self) -> String {
         format!("http://{}", self.0.address)
+    }
+
+    /// A `clouds.yaml` whose cloud `test` leads through this proxy.
+    pub(crate) fn clouds(&self) -> Value {
+        let base = self.base();
+        json!({"clouds": {"test": {
+            "auth": {
+                "auth_url": format!("{base}/identity/v3"),
+                "username": "demo", "password": "peer", "project_name": "demo",
+                "user_domain_name": "Default", "project_domain_name": "Default",
+            },
+            "region_name": "RegionOne",
+            "compute_endpoint_override": format!("{base}/compute/v2.1"),
+            "network_endpoint_override": format!("{base}/network"),
+            "image_endpoint_override": format!("{base}/image"),
+        }}})
     }
 
     pub(crate) fn requests(&self) -> usize {
@@ -78,6 +98,27 @@ impl Proxy {
 
     pub(crate) fn lists(&self) -> usize {
         self.0.lists.load(Ordering::Acquire)
+    }
+
+    /// The requests by kind: method, service and path, with `{id}` for what names one thing.
+    pub(crate) fn calls(&self) -> BTreeMap<String, usize> {
+        self.0
+            .calls
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn count(&self, method: &Method, path: &str) {
+        let named = |part: &&str| part.len() > 20 || part.parse::<RunnerName>().is_ok();
+        let parts: Vec<&str> = path
+            .split('/')
+            .map(|part| if named(&part) { "{id}" } else { part })
+            .collect();
+        let mut calls = self.0.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        *calls
+            .entry(format!("{method} {}", parts.join("/")))
+            .or_default() += 1;
     }
 
     fn faults(&self) -> MutexGuard<'_, Faults> {
@@ -146,6 +187,7 @@ async fn serve(State(proxy): State<Proxy>, request: Request) -> Response {
     let one_server = path.contains("/servers/") && parts.method == Method::DELETE;
     let list = path.ends_with("/servers/detail");
     proxy.0.requests.fetch_add(1, Ordering::AcqRel);
+    proxy.count(&parts.method, &path);
     if list {
         proxy.0.lists.fetch_add(1, Ordering::AcqRel);
     }
