@@ -15,6 +15,9 @@ const NOTHING_RAN: u8 = 4;
 /// Runs the cases that the command line asks for, as a test binary of libtest would. `waivers`
 /// is the text of the backend's `waivers.toml`, and may be empty.
 ///
+/// `CONFORMANCE_THREADS` in the environment says how many cases run at once where the command
+/// line does not: more than there are cores, for a cloud that makes them wait.
+///
 /// With `CONFORMANCE_REPORT` in the environment, the outcomes are written there as Markdown when
 /// every case ran and none failed.
 ///
@@ -22,7 +25,9 @@ const NOTHING_RAN: u8 = 4;
 /// 0 when all cases that ran hold; 1 for a wrong waiver, or one that nothing needs any more; 4
 /// when no case ran; 101 when a case failed.
 pub fn main(harness: &Arc<dyn Harness>, waivers: &str) -> ExitCode {
-    let arguments = Arguments::from_args();
+    let mut arguments = Arguments::from_args();
+    let threads = std::env::var("CONFORMANCE_THREADS").ok();
+    arguments.test_threads = arguments.test_threads.or_else(|| threads?.parse().ok());
     match run(harness, waivers, &arguments) {
         Ok(code) => code,
         Err(problem) => {
