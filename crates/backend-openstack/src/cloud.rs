@@ -16,6 +16,9 @@ use crate::lookup::{self, Flavor};
 use crate::session::Api;
 use crate::{clouds, consoles, launch, network, remove, servers};
 
+/// How long logging in, finding things and each first request may take.
+const CONNECT: Duration = Duration::from_secs(60);
+
 /// Everything that one pool's calls share.
 pub(crate) struct Os {
     pub(crate) api: Api,
@@ -79,10 +82,10 @@ impl OpenstackCloud {
         };
         let budget = context.budgets.of(&credentials.account, limits);
         let timings = &context.timings;
-        let api = Api::connect(credentials, budget, timings.call_timeout).await?;
+        let api = Api::connect(credentials, budget, CONNECT).await?;
         let found = find(&api, &config);
         let (image, flavor, network, floating_network) =
-            match tokio::time::timeout(timings.call_timeout * 2, found).await {
+            match tokio::time::timeout(CONNECT, found).await {
                 Ok(found) => found?,
                 Err(_) => {
                     let text = "the cloud gave no answer before the deadline";
@@ -91,7 +94,7 @@ impl OpenstackCloud {
             };
         let group = network::ensure_group(&api, &config.security_group).await?;
         let os = Os {
-            api,
+            api: api.with_timeout(timings.call_timeout),
             image,
             flavor,
             network,

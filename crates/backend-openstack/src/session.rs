@@ -128,6 +128,11 @@ impl Api {
         Arc::clone(&*self.session.read().await)
     }
 
+    /// The same connection with another deadline for each request.
+    pub(crate) fn with_timeout(self, timeout: Duration) -> Self {
+        Self { timeout, ..self }
+    }
+
     /// Logs in anew, for a token that was revoked before its time; once for all who ask.
     async fn renew(&self, old: &Arc<Session>) -> Result<()> {
         let mut place = self.session.write().await;

@@ -185,7 +185,10 @@ async fn serve(State(proxy): State<Proxy>, request: Request) -> Response {
     let path = parts.uri.path().to_owned();
     let servers = path.ends_with("/servers") && parts.method == Method::POST;
     let one_server = path.contains("/servers/") && parts.method == Method::DELETE;
-    let list = path.ends_with("/servers/detail");
+    // A look for one name is no list, though it has the same path.
+    let query = parts.uri.query().unwrap_or_default();
+    let named = query.contains("%24") || query.contains('$');
+    let list = path.ends_with("/servers/detail") && !named;
     proxy.0.requests.fetch_add(1, Ordering::AcqRel);
     proxy.count(&parts.method, &path);
     if list {
