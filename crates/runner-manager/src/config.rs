@@ -104,12 +104,19 @@ pub(crate) struct Pool {
     grace_seconds: u64,
     #[serde(default = "eight")]
     max_concurrent_launches: usize,
-    /// The section of the process backend.
+    // The sections of the backends, whose schemas take their places in that of the file.
     #[schemars(with = "Option<serde_json::Map<String, serde_json::Value>>")]
-    process: Option<toml::Table>,
-    /// The section of the OpenStack backend.
+    ec2: Option<toml::Table>,
+    #[schemars(with = "Option<serde_json::Map<String, serde_json::Value>>")]
+    external: Option<toml::Table>,
+    #[schemars(with = "Option<serde_json::Map<String, serde_json::Value>>")]
+    libvirt: Option<toml::Table>,
+    #[schemars(with = "Option<serde_json::Map<String, serde_json::Value>>")]
+    lxd: Option<toml::Table>,
     #[schemars(with = "Option<serde_json::Map<String, serde_json::Value>>")]
     openstack: Option<toml::Table>,
+    #[schemars(with = "Option<serde_json::Map<String, serde_json::Value>>")]
+    process: Option<toml::Table>,
 }
 
 /// The runner scale set whose jobs are a pool's demand.
@@ -417,6 +424,10 @@ impl Pool {
             budgets: budgets.clone(),
         };
         let section = match backend.scheme {
+            "ec2" => &self.ec2,
+            "external" => &self.external,
+            "libvirt" => &self.libvirt,
+            "lxd" => &self.lxd,
             "openstack" => &self.openstack,
             _ => &self.process,
         };
