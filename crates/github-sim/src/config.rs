@@ -25,9 +25,9 @@ pub struct SimConfig {
     pub rate_limit: RateLimit,
     /// How scale sets behave.
     pub scale_sets: ScaleSetConfig,
-    /// The GitHub App, if there is one.
-    pub app: Option<AppConfig>,
-    /// Where `workflow_job` events go, if anywhere.
+    /// The GitHub Apps.
+    pub apps: Vec<AppConfig>,
+    /// Where the Apps' `workflow_job` events go, if anywhere.
     pub webhook: Option<WebhookConfig>,
 }
 
@@ -44,7 +44,7 @@ impl Default for SimConfig {
             poll: Duration::from_secs(2),
             rate_limit: RateLimit::default(),
             scale_sets: ScaleSetConfig::default(),
-            app: None,
+            apps: Vec::new(),
             webhook: None,
         }
     }

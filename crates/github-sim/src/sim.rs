@@ -48,11 +48,11 @@ impl Sim {
         let router = api::routes(&core)
             .merge(runner_side::routes(&core))
             .merge(control::routes(&core));
-        let mut tasks = vec![
+        let tasks = vec![
+            sender,
             tokio::spawn(serve::serve(core.clone(), listener, router)),
             tokio::spawn(sweep(core.clone(), silence)),
         ];
-        tasks.extend(sender);
         Ok(Self { core, tasks })
     }
 

@@ -1,4 +1,4 @@
-//! `workflow_job` webhooks.
+//! Webhooks and their deliveries.
 
 use std::collections::VecDeque;
 use std::fmt::Write;
@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::core::guid;
-use crate::state::Job;
+use crate::state::{Job, Scope};
 use crate::{Error, Result, WebhookConfig, api};
 
 /// The most deliveries that wait to be sent. What does not fit counts as failed.
@@ -23,12 +23,81 @@ const KEPT: usize = 2_000;
 /// How long a receiver may take; GitHub gives ten seconds.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// The id of the Apps' webhook.
+pub(crate) const APP_HOOK: u64 = 1;
+
+/// A webhook.
+#[derive(Debug, Clone)]
+pub(crate) struct Hook {
+    pub(crate) id: u64,
+    /// Where its events come from; everywhere for an App's.
+    pub(crate) scope: Option<Scope>,
+    pub(crate) url: String,
+    pub(crate) content_type: String,
+    pub(crate) secret: String,
+    pub(crate) events: Vec<String>,
+    pub(crate) active: bool,
+    pub(crate) made_at: Timestamp,
+}
+
+/// What changes at a webhook; what is left out stays.
+#[derive(Debug, Default)]
+pub(crate) struct HookChange {
+    pub(crate) url: Option<String>,
+    pub(crate) content_type: Option<String>,
+    pub(crate) secret: Option<String>,
+    pub(crate) events: Option<Vec<String>>,
+    pub(crate) active: Option<bool>,
+}
+
+impl Hook {
+    fn new(id: u64, scope: Option<Scope>) -> Self {
+        Self {
+            id,
+            scope,
+            url: String::new(),
+            content_type: "form".into(),
+            secret: String::new(),
+            events: vec!["push".into()],
+            active: true,
+            made_at: Timestamp::now(),
+        }
+    }
+
+    fn take(&mut self, change: HookChange) {
+        self.url = change.url.unwrap_or_else(|| std::mem::take(&mut self.url));
+        if let Some(kind) = change.content_type {
+            self.content_type = kind;
+        }
+        if let Some(secret) = change.secret {
+            self.secret = secret;
+        }
+        if let Some(events) = change.events {
+            self.events = events;
+        }
+        self.active = change.active.unwrap_or(self.active);
+    }
+
+    fn wants(&self, event: &str, repo: &str) -> bool {
+        let serves = self.scope.as_ref().is_none_or(|scope| scope.serves(repo));
+        self.active
+            && serves
+            && !self.url.is_empty()
+            && self
+                .events
+                .iter()
+                .any(|known| known == event || known == "*")
+    }
+}
+
 /// One attempt to deliver an event.
 #[derive(Debug, Clone)]
 struct Delivery {
     id: u64,
+    hook: u64,
     guid: String,
-    action: String,
+    event: &'static str,
+    action: Option<String>,
     redelivery: bool,
     body: String,
     delivered_at: Timestamp,
@@ -39,6 +108,9 @@ struct Delivery {
 
 #[derive(Default)]
 struct Log {
+    hooks: Vec<Hook>,
+    /// How many were ever made.
+    made: u64,
     kept: VecDeque<Delivery>,
     next: u64,
 }
@@ -46,33 +118,74 @@ struct Log {
 /// Sends events and remembers what became of them.
 pub(crate) struct Webhooks {
     log: Mutex<Log>,
-    queue: Option<mpsc::Sender<Delivery>>,
+    queue: mpsc::Sender<Delivery>,
 }
 
 impl Webhooks {
-    /// Starts the sender, if there is a receiver.
-    pub(crate) fn start(
-        config: Option<WebhookConfig>,
-    ) -> Result<(Arc<Self>, Option<JoinHandle<()>>)> {
-        let log = Mutex::default();
-        let Some(config) = config else {
-            return Ok((Arc::new(Self { log, queue: None }), None));
-        };
+    /// Starts the sender.
+    pub(crate) fn start(config: Option<WebhookConfig>) -> Result<(Arc<Self>, JoinHandle<()>)> {
         let client = reqwest::Client::builder()
             .timeout(PATIENCE)
             .no_proxy()
             .build()
             .map_err(|e| Error::new(format!("the webhook client cannot be made: {e}")))?;
-        let (sender, receiver) = mpsc::channel(QUEUE);
-        let queue = Some(sender);
-        let webhooks = Arc::new(Self { log, queue });
-        let task = tokio::spawn(send_all(webhooks.clone(), client, config, receiver));
-        Ok((webhooks, Some(task)))
+        let mut app = Hook::new(APP_HOOK, None);
+        app.events = vec!["workflow_job".into()];
+        if let Some(config) = config {
+            app.url = config.url;
+            app.secret = config.secret;
+            app.content_type = "json".into();
+        }
+        let (queue, receiver) = mpsc::channel(QUEUE);
+        let log = Log {
+            hooks: vec![app],
+            ..Log::default()
+        };
+        let webhooks = Arc::new(Self {
+            log: Mutex::new(log),
+            queue,
+        });
+        let task = tokio::spawn(send_all(webhooks.clone(), client, receiver));
+        Ok((webhooks, task))
     }
 
-    /// Queues the event of a job.
+    pub(crate) fn hook(&self, id: u64) -> Option<Hook> {
+        self.log().hooks.iter().find(|hook| hook.id == id).cloned()
+    }
+
+    pub(crate) fn hooks_of(&self, scope: &Scope) -> Vec<Hook> {
+        let of = |hook: &&Hook| hook.scope.as_ref().is_some_and(|own| own.is(scope));
+        self.log().hooks.iter().filter(of).cloned().collect()
+    }
+
+    pub(crate) fn make_hook(&self, scope: Scope, change: HookChange) -> Hook {
+        let mut log = self.log();
+        log.made += 1;
+        let mut hook = Hook::new(APP_HOOK + log.made, Some(scope));
+        hook.take(change);
+        log.hooks.push(hook.clone());
+        hook
+    }
+
+    pub(crate) fn change_hook(&self, id: u64, change: HookChange) {
+        let mut log = self.log();
+        if let Some(hook) = log.hooks.iter_mut().find(|hook| hook.id == id) {
+            hook.take(change);
+        }
+    }
+
+    pub(crate) fn drop_hook(&self, id: u64) {
+        self.log().hooks.retain(|hook| hook.id != id);
+    }
+
+    /// Queues the event of a job, for every webhook that wants it.
     pub(crate) fn job(&self, url: &str, action: &str, job: &Job) {
-        if self.queue.is_none() {
+        let wants = |hook: &&Hook| hook.wants("workflow_job", &job.spec.repo);
+        let hooks: Vec<u64> = {
+            let log = self.log();
+            log.hooks.iter().filter(wants).map(|hook| hook.id).collect()
+        };
+        if hooks.is_empty() {
             return;
         }
         let body = json!({
@@ -82,27 +195,26 @@ impl Webhooks {
             "organization": api::shapes::webhook_organization(url, &job.spec.repo),
             "sender": api::shapes::user(url, "octocat", "User"),
         });
-        self.queue(guid(), action.to_owned(), body.to_string(), false);
+        let body = body.to_string();
+        for hook in hooks {
+            let delivery = Delivery::new(hook, "workflow_job", Some(action), body.clone());
+            self.queue(delivery);
+        }
     }
 
-    fn queue(&self, guid: String, action: String, body: String, redelivery: bool) {
-        let Some(queue) = &self.queue else { return };
-        let delivery = {
+    /// Queues a `ping`.
+    pub(crate) fn ping(&self, hook: &Hook) {
+        let body = json!({ "zen": "Keep it logically awesome.", "hook_id": hook.id });
+        self.queue(Delivery::new(hook.id, "ping", None, body.to_string()));
+    }
+
+    fn queue(&self, mut delivery: Delivery) {
+        {
             let mut log = self.log();
             log.next += 1;
-            Delivery {
-                id: 7_000_000 + log.next,
-                guid,
-                action,
-                redelivery,
-                body,
-                delivered_at: Timestamp::now(),
-                duration: 0.0,
-                status: "pending",
-                code: 0,
-            }
-        };
-        if let Err(unsent) = queue.try_send(delivery) {
+            delivery.id = 7_000_000 + log.next;
+        }
+        if let Err(unsent) = self.queue.try_send(delivery) {
             let mut delivery = unsent.into_inner();
             delivery.status = "queue full";
             self.keep(delivery);
@@ -121,9 +233,11 @@ impl Webhooks {
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// All deliveries that are remembered, newest first.
-    pub(crate) fn list(&self) -> Vec<Value> {
-        self.log().kept.iter().rev().map(shape).collect()
+    /// All deliveries of a webhook that are remembered, newest first.
+    pub(crate) fn list(&self, hook: u64) -> Vec<Value> {
+        let log = self.log();
+        let of = log.kept.iter().rev().filter(|d| d.hook == hook);
+        of.map(shape).collect()
     }
 
     /// One delivery with its request.
@@ -144,8 +258,29 @@ impl Webhooks {
             log.kept.iter().find(|delivery| delivery.id == id).cloned()
         };
         let Some(old) = found else { return false };
-        self.queue(old.guid, old.action, old.body, true);
+        self.queue(Delivery {
+            redelivery: true,
+            ..old
+        });
         true
+    }
+}
+
+impl Delivery {
+    fn new(hook: u64, event: &'static str, action: Option<&str>, body: String) -> Self {
+        Self {
+            id: 0,
+            hook,
+            guid: guid(),
+            event,
+            action: action.map(str::to_owned),
+            redelivery: false,
+            body,
+            delivered_at: Timestamp::now(),
+            duration: 0.0,
+            status: "pending",
+            code: 0,
+        }
     }
 }
 
@@ -158,7 +293,7 @@ fn shape(delivery: &Delivery) -> Value {
         "duration": delivery.duration,
         "status": delivery.status,
         "status_code": delivery.code,
-        "event": "workflow_job",
+        "event": delivery.event,
         "action": delivery.action,
         "installation_id": null,
         "repository_id": null,
@@ -169,21 +304,23 @@ fn shape(delivery: &Delivery) -> Value {
 async fn send_all(
     webhooks: Arc<Webhooks>,
     client: reqwest::Client,
-    config: WebhookConfig,
     mut queue: mpsc::Receiver<Delivery>,
 ) {
     while let Some(mut delivery) = queue.recv().await {
+        let Some(hook) = webhooks.hook(delivery.hook) else {
+            continue;
+        };
         let begun = Instant::now();
         delivery.delivered_at = Timestamp::now();
         let sent = client
-            .post(&config.url)
+            .post(&hook.url)
             .header("content-type", "application/json")
             .header("user-agent", "GitHub-Hookshot/sim")
-            .header("x-github-event", "workflow_job")
+            .header("x-github-event", delivery.event)
             .header("x-github-delivery", &delivery.guid)
             .header(
                 "x-hub-signature-256",
-                sign(config.secret.as_bytes(), delivery.body.as_bytes()),
+                sign(hook.secret.as_bytes(), delivery.body.as_bytes()),
             )
             .body(delivery.body.clone())
             .send()

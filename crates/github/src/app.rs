@@ -17,7 +17,7 @@ use crate::answer::until;
 use crate::auth::{Bearer, Identity};
 use crate::call::{Call, Safety};
 use crate::transport::Transport;
-use crate::{urls, wire};
+use crate::{AppKey, urls, wire};
 
 /// How far the proof's begin lies back, for clocks that differ.
 const BACKDATED: i64 = 60;
@@ -29,6 +29,8 @@ const NEEDS: &str = "an installation of the App in this scope";
 
 /// One App.
 pub(crate) struct App {
+    /// Its place among the Apps of the credential.
+    place: usize,
     issuer: String,
     installation: Option<u64>,
     key: EncodingKey,
@@ -74,14 +76,8 @@ pub(crate) fn usable(text: &str, what: &str) -> Result<()> {
 }
 
 impl App {
-    pub(crate) fn new(
-        app_id: &str,
-        installation: Option<u64>,
-        private_key: &Secret,
-        api: &Url,
-        patience: Duration,
-    ) -> Result<Self> {
-        usable(app_id, "app_id")?;
+    pub(crate) fn new(place: usize, key: &AppKey, api: &Url, patience: Duration) -> Result<Self> {
+        usable(&key.app_id, "app_id")?;
         let refuse = || {
             // The cause is left out: it may show parts of the key.
             Error::new(
@@ -89,12 +85,13 @@ impl App {
                 "the App's private key is not an RSA key in PEM; take the .pem file that GitHub made for the App",
             )
         };
-        let key = EncodingKey::from_rsa_pem(private_key.expose().trim().as_bytes())
+        let signer = EncodingKey::from_rsa_pem(key.private_key.expose().trim().as_bytes())
             .map_err(|_| refuse())?;
         let app = Self {
-            issuer: app_id.to_owned(),
-            installation,
-            key,
+            place,
+            issuer: key.app_id.clone(),
+            installation: key.installation_id,
+            key: signer,
             api: api.clone(),
             patience,
             found: Mutex::default(),
@@ -106,7 +103,7 @@ impl App {
     }
 
     /// The proof that calls about the App itself carry.
-    fn proof(&self) -> Result<Bearer> {
+    pub(crate) fn proof(&self) -> Result<Bearer> {
         let now = Timestamp::now().as_second();
         let claims = Claims {
             iat: now - BACKDATED,
@@ -119,7 +116,7 @@ impl App {
                 "the App's private key cannot sign",
             )
         })?;
-        Ok(Bearer::new(Secret::new(proof), Identity::App))
+        Ok(Bearer::new(Secret::new(proof), Identity::App(self.place)))
     }
 
     /// The token of the installation that serves a scope.
@@ -188,18 +185,20 @@ impl App {
         Ok((token.token, Instant::now() + keep))
     }
 
+    /// The installation that serves a scope, where that is known.
+    pub(crate) fn known_installation(&self, path: &GitHubPath) -> Option<u64> {
+        if self.installation.is_some() {
+            return self.installation;
+        }
+        let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        found.get(&path.to_string().to_ascii_lowercase()).copied()
+    }
+
     async fn installation_of(&self, transport: &Transport, path: &GitHubPath) -> Result<u64> {
-        if let Some(id) = self.installation {
+        if let Some(id) = self.known_installation(path) {
             return Ok(id);
         }
         let scope = path.to_string().to_ascii_lowercase();
-        let known = {
-            let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-            found.get(&scope).copied()
-        };
-        if let Some(id) = known {
-            return Ok(id);
-        }
         let url = urls::in_scope(&self.api, path, &["installation"], &[]);
         let call = Call::get(url, NEEDS);
         let answer = transport.call(&call, &self.proof()?).await.map_err(|e| {

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use runner_manager_core::{Error, ErrorKind, GitHubPath};
 
 use crate::answer::Answer;
-use crate::call::Call;
+use crate::call::{Caching, Call};
 use crate::model::Finding;
 use crate::{GitHub, urls};
 
@@ -49,7 +49,7 @@ impl GitHub {
     }
 
     async fn check_scope(&self, path: &GitHubPath, findings: &mut Vec<Finding>) {
-        if let Err(e) = self.bearer(path).await {
+        if let Err(e) = self.bearer(path, Caching::None).await {
             findings.push(bad("the credential does not work", &e));
             return;
         }

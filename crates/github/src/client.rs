@@ -4,12 +4,12 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
-use runner_manager_core::{ErrorKind, GitHubPath, Result};
+use runner_manager_core::{Error, ErrorKind, GitHubPath, Result};
 use url::Url;
 
 use crate::answer::Answer;
 use crate::auth::{Bearer, Credentials};
-use crate::call::Call;
+use crate::call::{Caching, Call};
 use crate::carrier::Carrier;
 use crate::model::RateLimit;
 use crate::scale_sets::Connections;
@@ -101,20 +101,44 @@ impl GitHub {
     /// when GitHub does not take the old one.
     pub(crate) async fn send(&self, path: &GitHubPath, call: &Call) -> Result<Answer> {
         let inner = &self.0;
-        let bearer = self.bearer(path).await?;
-        match inner.transport.call(call, &bearer).await {
-            Err(e) if e.kind() == ErrorKind::Unauthenticated => {
-                if !inner.credentials.forget(&bearer).await {
-                    return Err(e);
+        let mut bearer = self.bearer(path, call.caching).await?;
+        let mut others = inner.credentials.apps().saturating_sub(1);
+        loop {
+            match inner.transport.call(call, &bearer).await {
+                // What is refused for too many calls has not been done; another App may have
+                // some left.
+                Err(e) if e.kind() == ErrorKind::RateLimited && others > 0 => {
+                    others -= 1;
+                    let other = self.bearer(path, call.caching).await?;
+                    if other.identity == bearer.identity {
+                        return Err(e);
+                    }
+                    bearer = other;
                 }
-                let bearer = self.bearer(path).await?;
-                inner.transport.call(call, &bearer).await
+                Err(e) if e.kind() == ErrorKind::Unauthenticated => {
+                    return self.send_anew(path, call, &bearer, e).await;
+                }
+                other => return other,
             }
-            other => other,
         }
     }
 
-    pub(crate) async fn bearer(&self, path: &GitHubPath) -> Result<Bearer> {
-        self.0.credentials.bearer(&self.0.transport, path).await
+    async fn send_anew(
+        &self,
+        path: &GitHubPath,
+        call: &Call,
+        refused: &Bearer,
+        error: Error,
+    ) -> Result<Answer> {
+        if !self.0.credentials.forget(refused).await {
+            return Err(error);
+        }
+        let bearer = self.bearer(path, call.caching).await?;
+        self.0.transport.call(call, &bearer).await
+    }
+
+    pub(crate) async fn bearer(&self, path: &GitHubPath, caching: Caching) -> Result<Bearer> {
+        let transport = &self.0.transport;
+        self.0.credentials.bearer(transport, path, caching).await
     }
 }

@@ -21,6 +21,20 @@ pub enum Auth {
         /// The App's RSA private key, PEM, as GitHub hands it out.
         private_key: Secret,
     },
+    /// Several Apps that share the work: each has a rate limit of its own, and calls go to the
+    /// one with the most left.
+    Apps(Vec<AppKey>),
+}
+
+/// One of several GitHub Apps; the fields are those of [`Auth::App`].
+#[derive(Debug, Clone)]
+pub struct AppKey {
+    /// The App's id or its client id.
+    pub app_id: String,
+    /// The installation to act as; looked up by scope when absent.
+    pub installation_id: Option<u64>,
+    /// The App's RSA private key, PEM.
+    pub private_key: Secret,
 }
 
 /// Where GitHub is and how to reach it.

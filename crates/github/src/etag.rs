@@ -81,7 +81,7 @@ mod tests {
             etags.put(Identity::Token, &n.to_string(), kept(1));
         }
         assert!(etags.get(Identity::Token, "b").is_none());
-        assert!(etags.get(Identity::App, "5").is_none());
+        assert!(etags.get(Identity::App(0), "5").is_none());
         assert_eq!(etags.0.lock().unwrap().bytes, MAX_ENTRIES);
     }
 }

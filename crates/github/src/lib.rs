@@ -25,6 +25,7 @@ mod classify;
 mod client;
 mod config;
 mod etag;
+mod hooks;
 mod http;
 mod jobs;
 mod limits;
@@ -42,10 +43,10 @@ mod wire;
 
 pub use carrier::{Broken, Carrier, Incoming, Outgoing};
 pub use client::GitHub;
-pub use config::{Auth, GitHubConfig};
+pub use config::{AppKey, Auth, GitHubConfig};
 pub use model::{
-    Deleted, Finding, JitRequest, JitRunner, Listing, RateLimit, RegistrationToken, RemoteJob,
-    RemoteRunner, RemovalToken,
+    Deleted, FailedDelivery, Finding, HookChange, HookPlace, HookSpec, JitRequest, JitRunner,
+    Listing, RateLimit, RegistrationToken, RemoteJob, RemoteRunner, RemovalToken,
 };
 pub use scale_sets::{
     ScaleSet, ScaleSetJob, ScaleSetJobState, ScaleSetMessage, ScaleSetRunner, ScaleSetSession,

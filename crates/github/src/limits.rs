@@ -11,7 +11,7 @@ use runner_manager_core::{Error, ErrorKind, Result, Retry};
 use tokio::time::Instant;
 
 use crate::answer::{Answer, http_date, until};
-use crate::auth::Identity;
+use crate::auth::{Identity, Left};
 use crate::model::RateLimit;
 
 /// The wait that GitHub asks for where its answer names none.
@@ -60,6 +60,27 @@ impl Limits {
             budget.closed_until = budget.closed_until.max(Some(closed));
         }
         refused
+    }
+
+    /// What is left of a budget: nothing while GitHub takes no calls, and all of it while
+    /// nothing is known.
+    pub(crate) fn left(&self, identity: Identity) -> Left {
+        let budgets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let budget = budgets.get(&identity);
+        let last = budget.and_then(|budget| budget.last);
+        let closed = budget.and_then(|budget| budget.closed_until);
+        let is_closed = closed.is_some_and(|until| until > Instant::now());
+        match last {
+            _ if is_closed => Left {
+                remaining: 0,
+                limit: last.map_or(1, |last| last.limit),
+            },
+            Some(last) => Left {
+                remaining: last.remaining,
+                limit: last.limit,
+            },
+            None => Left::FULL,
+        }
     }
 
     /// The tightest of the last known budgets.

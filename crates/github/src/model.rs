@@ -1,7 +1,8 @@
 //! What the client's calls take and give.
 
 use jiff::Timestamp;
-use runner_manager_core::{Labels, RemoveToken, Secret};
+use runner_manager_core::{GitHubPath, Labels, RemoveToken, Secret};
+use url::Url;
 
 /// A token that `config.sh --token` takes. Good for about an hour and any number of runners.
 #[derive(Debug, Clone)]
@@ -115,6 +116,49 @@ pub struct Finding {
     pub what: String,
     /// What to do about it; present when not ok.
     pub advice: Option<String>,
+}
+
+/// What a webhook shall be: JSON, the event `workflow_job` alone, over verified TLS.
+#[derive(Debug, Clone)]
+pub struct HookSpec {
+    /// Where GitHub sends events.
+    pub url: Url,
+    /// The secret that signs them.
+    pub secret: Secret,
+}
+
+/// A webhook on GitHub's side.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HookPlace {
+    /// That of a GitHub App, by its place in the credential.
+    App(usize),
+    /// One of an organization or repository.
+    Hook {
+        /// The organization or repository.
+        path: GitHubPath,
+        /// GitHub's id of the webhook.
+        id: u64,
+    },
+}
+
+/// What an installation did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HookChange {
+    /// There was none to this address.
+    Made,
+    /// It was another address, form, event, or not active.
+    Changed,
+    /// It was as it should be; only the secret was set.
+    SecretOnly,
+}
+
+/// A delivery that no attempt has brought.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FailedDelivery {
+    /// The id of its newest attempt.
+    pub id: u64,
+    /// Its own id, the same in every attempt.
+    pub guid: String,
 }
 
 /// What GitHub last said about the calls that are left.

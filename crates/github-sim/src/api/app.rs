@@ -1,12 +1,12 @@
-//! GitHub Apps: installations, their tokens, webhook deliveries.
+//! GitHub Apps: installations and their tokens.
 
-use axum::Json;
+use axum::Extension;
 use axum::extract::State;
-use axum::http::{StatusCode, Uri};
-use axum::response::IntoResponse;
+use axum::http::Uri;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use super::gate::AppPlace;
 use super::reply::{Answer, Failure, created, ok};
 use super::runners::{Id, InScope};
 use super::{pages, shapes};
@@ -25,13 +25,13 @@ fn permissions() -> Value {
     })
 }
 
-fn app_id(core: &Core) -> u64 {
-    core.config.app.as_ref().map_or(0, |app| app.id)
+fn app_id(core: &Core, app: AppPlace) -> u64 {
+    core.config.apps.get(app.0).map_or(0, |app| app.id)
 }
 
 /// `GET /app`.
-pub(crate) async fn app(State(core): State<Shared>) -> Answer {
-    let id = app_id(&core);
+pub(crate) async fn app(State(core): State<Shared>, Extension(app): Extension<AppPlace>) -> Answer {
+    let id = app_id(&core, app);
     let at = shapes::time(Timestamp::UNIX_EPOCH);
     ok(json!({
         "id": id,
@@ -50,7 +50,7 @@ pub(crate) async fn app(State(core): State<Shared>) -> Answer {
 }
 
 /// The installation of an account. A repository's is its owner's.
-fn shape(core: &Core, scope: &Scope) -> Value {
+fn shape(core: &Core, scope: &Scope, app: AppPlace) -> Value {
     let (account, kind) = match scope {
         Scope::Enterprise(name) => (enterprise(core, name), "Enterprise"),
         Scope::Org(name) | Scope::Repo(name, _) => (
@@ -58,7 +58,8 @@ fn shape(core: &Core, scope: &Scope) -> Value {
             "Organization",
         ),
     };
-    let id = FIRST + shapes::number(&format!("{kind}/{}", scope.account()));
+    let account_number = shapes::number(&format!("{kind}/{}", scope.account()));
+    let id = FIRST + account_number * 16 + u64::try_from(app.0).unwrap_or(0);
     let at = shapes::time(Timestamp::UNIX_EPOCH);
     json!({
         "id": id,
@@ -67,7 +68,7 @@ fn shape(core: &Core, scope: &Scope) -> Value {
         "access_tokens_url": format!("{}/app/installations/{id}/access_tokens", core.api_url()),
         "repositories_url": format!("{}/installation/repositories", core.api_url()),
         "html_url": format!("{}/settings/installations/{id}", core.url),
-        "app_id": app_id(core),
+        "app_id": app_id(core, app),
         "app_slug": "runner-manager",
         "target_id": shapes::number(scope.account()),
         "target_type": kind,
@@ -94,10 +95,10 @@ fn enterprise(core: &Core, slug: &str) -> Value {
     })
 }
 
-fn all(core: &Core) -> Vec<Value> {
+fn all(core: &Core, app: AppPlace) -> Vec<Value> {
     let mut all: Vec<Value> = Vec::new();
     for scope in core.state().scopes() {
-        let one = shape(core, scope);
+        let one = shape(core, scope, app);
         if !all.iter().any(|known| known["id"] == one["id"]) {
             all.push(one);
         }
@@ -106,21 +107,33 @@ fn all(core: &Core) -> Vec<Value> {
 }
 
 /// `GET …/installation` of any scope.
-pub(crate) async fn installation(State(core): State<Shared>, scope: InScope) -> Answer {
-    ok(shape(&core, &scope.0))
+pub(crate) async fn installation(
+    State(core): State<Shared>,
+    Extension(app): Extension<AppPlace>,
+    scope: InScope,
+) -> Answer {
+    ok(shape(&core, &scope.0, app))
 }
 
 /// `GET /app/installations`.
-pub(crate) async fn installations(State(core): State<Shared>, uri: Uri) -> Answer {
-    pages::bare(&core, &uri, &all(&core))
+pub(crate) async fn installations(
+    State(core): State<Shared>,
+    Extension(app): Extension<AppPlace>,
+    uri: Uri,
+) -> Answer {
+    pages::bare(&core, &uri, &all(&core, app))
 }
 
 /// `POST /app/installations/{id}/access_tokens`.
-pub(crate) async fn access_token(State(core): State<Shared>, Id(id): Id) -> Answer {
-    if !all(&core).iter().any(|known| known["id"] == id) {
+pub(crate) async fn access_token(
+    State(core): State<Shared>,
+    Extension(app): Extension<AppPlace>,
+    Id(id): Id,
+) -> Answer {
+    if !all(&core, app).iter().any(|known| known["id"] == id) {
         return Err(Failure::not_found());
     }
-    let life = core.config.app.as_ref().map(|app| app.token_lifetime);
+    let life = core.config.apps.get(app.0).map(|app| app.token_lifetime);
     let life = life.ok_or_else(Failure::not_found)?;
     let (token, expires_at) = core.state().issue(Purpose::Installation(id), life);
     created(json!({
@@ -129,22 +142,4 @@ pub(crate) async fn access_token(State(core): State<Shared>, Id(id): Id) -> Answ
         "permissions": permissions(),
         "repository_selection": "all",
     }))
-}
-
-/// `GET /app/hook/deliveries`, newest first. One page holds all that is kept.
-pub(crate) async fn deliveries(State(core): State<Shared>) -> Answer {
-    ok(json!(core.webhooks.list()))
-}
-
-/// `GET /app/hook/deliveries/{id}`.
-pub(crate) async fn delivery(State(core): State<Shared>, Id(id): Id) -> Answer {
-    ok(core.webhooks.one(id).ok_or_else(Failure::not_found)?)
-}
-
-/// `POST /app/hook/deliveries/{id}/attempts`.
-pub(crate) async fn redeliver(State(core): State<Shared>, Id(id): Id) -> Answer {
-    if !core.webhooks.redeliver(id) {
-        return Err(Failure::not_found());
-    }
-    Ok((StatusCode::ACCEPTED, Json(json!({}))).into_response())
 }

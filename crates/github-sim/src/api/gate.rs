@@ -15,6 +15,10 @@ use crate::state::{Purpose, Spent};
 /// The most that an answer holds: 100 workflow runs are about 1 MB.
 const MAX_ANSWER: usize = 16 * 1024 * 1024;
 
+/// The App that a request comes from, by its place among those of the simulator.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AppPlace(pub(crate) usize);
+
 /// The token of a request, as `Bearer` or `token`.
 pub(crate) fn token(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
@@ -58,7 +62,11 @@ pub(crate) async fn by_token(State(core): State<Shared>, request: Request, next:
 }
 
 /// Lets pass what has a valid proof of the App.
-pub(crate) async fn by_app(State(core): State<Shared>, request: Request, next: Next) -> Response {
+pub(crate) async fn by_app(
+    State(core): State<Shared>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let checked = match token(request.headers()) {
         None => Err(Failure::unauthorized(
             "A JSON web token could not be decoded",
@@ -66,7 +74,10 @@ pub(crate) async fn by_app(State(core): State<Shared>, request: Request, next: N
         Some(proof) => jwt::check(&core, proof),
     };
     match checked {
-        Ok(()) => next.run(request).await,
+        Ok(place) => {
+            request.extensions_mut().insert(AppPlace(place));
+            next.run(request).await
+        }
         Err(failure) => failure.into_response(),
     }
 }

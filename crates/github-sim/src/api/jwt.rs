@@ -5,6 +5,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode};
 use serde_json::Value;
 
 use super::reply::Failure;
+use crate::AppConfig;
 use crate::core::Core;
 
 /// The most that two clocks may differ, in seconds.
@@ -13,10 +14,19 @@ const SKEW: i64 = 60;
 const MAX_LIFE: i64 = 600;
 
 /// Checks a proof: RS256 by the App's key, `iss` the App's id, `iat` past, `exp` within ten minutes.
-pub(crate) fn check(core: &Core, proof: &str) -> Result<(), Failure> {
-    let Some(app) = &core.config.app else {
-        return Err(Failure::unauthorized("Integration not found"));
-    };
+/// Gives the App's place among those of the simulator.
+pub(crate) fn check(core: &Core, proof: &str) -> Result<usize, Failure> {
+    let mut refused = Failure::unauthorized("Integration not found");
+    for (place, app) in core.config.apps.iter().enumerate() {
+        match check_of(app, proof) {
+            Ok(()) => return Ok(place),
+            Err(why) => refused = why,
+        }
+    }
+    Err(refused)
+}
+
+fn check_of(app: &AppConfig, proof: &str) -> Result<(), Failure> {
     let key = DecodingKey::from_rsa_pem(app.public_key_pem.as_bytes()).map_err(|_| {
         Failure::unauthorized("the simulator's public key is not an RSA key in PEM")
     })?;

@@ -2,6 +2,7 @@
 
 mod app;
 mod gate;
+mod hooks;
 mod jwt;
 mod meta;
 mod pages;
@@ -49,9 +50,30 @@ pub(crate) fn routes(core: &Shared) -> Router {
             "/app/installations/{id}/access_tokens",
             post(app::access_token),
         )
-        .route("/app/hook/deliveries", get(app::deliveries))
-        .route("/app/hook/deliveries/{id}", get(app::delivery))
-        .route("/app/hook/deliveries/{id}/attempts", post(app::redeliver));
+        .route(
+            "/app/hook/config",
+            get(hooks::app_config).patch(hooks::change_app_config),
+        )
+        .route("/app/hook/deliveries", get(hooks::app_deliveries))
+        .route("/app/hook/deliveries/{id}", get(hooks::delivery))
+        .route("/app/hook/deliveries/{id}/attempts", post(hooks::redeliver));
+    for scope in &scopes[..2] {
+        let hooks = format!("{scope}/hooks");
+        let hook = format!("{hooks}/{{hook}}");
+        api = api
+            .route(&hooks, get(hooks::list).post(hooks::make))
+            .route(
+                &hook,
+                get(hooks::one).patch(hooks::change).delete(hooks::delete),
+            )
+            .route(&format!("{hook}/pings"), post(hooks::ping))
+            .route(&format!("{hook}/deliveries"), get(hooks::hook_deliveries))
+            .route(&format!("{hook}/deliveries/{{id}}"), get(hooks::delivery))
+            .route(
+                &format!("{hook}/deliveries/{{id}}/attempts"),
+                post(hooks::redeliver),
+            );
+    }
     for scope in scopes {
         let runners = format!("{scope}/actions/runners");
         api = api

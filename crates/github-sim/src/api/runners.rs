@@ -26,6 +26,9 @@ pub(crate) struct InScope(pub(crate) Scope);
 /// The `{id}` of the path.
 pub(crate) struct Id(pub(crate) u64);
 
+/// The `{hook}` of the path.
+pub(crate) struct HookId(pub(crate) u64);
+
 async fn param(parts: &mut Parts, core: &Shared, name: &str) -> Option<String> {
     let params = RawPathParams::from_request_parts(parts, core).await.ok()?;
     let mut pairs = params.iter();
@@ -56,6 +59,16 @@ impl FromRequestParts<Shared> for Id {
 
     async fn from_request_parts(parts: &mut Parts, core: &Shared) -> Result<Self, Failure> {
         let id = param(parts, core, "id").await;
+        let id = id.and_then(|text| text.parse().ok());
+        id.map(Self).ok_or_else(Failure::not_found)
+    }
+}
+
+impl FromRequestParts<Shared> for HookId {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, core: &Shared) -> Result<Self, Failure> {
+        let id = param(parts, core, "hook").await;
         let id = id.and_then(|text| text.parse().ok());
         id.map(Self).ok_or_else(Failure::not_found)
     }

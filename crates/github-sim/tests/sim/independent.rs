@@ -45,11 +45,11 @@ async fn githubs_own_client_gets_on_with_the_simulator() {
     let key = rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048)
         .unwrap();
     let config = SimConfig {
-        app: Some(AppConfig {
+        apps: vec![AppConfig {
             id: 4711,
             public_key_pem: key.public_key_pem(),
             token_lifetime: Duration::from_secs(3_600),
-        }),
+        }],
         ..SimConfig::default()
     };
     let sim = Sim::start(config).await.unwrap();

@@ -6,6 +6,7 @@
 mod app;
 mod description;
 mod faults;
+mod hooks;
 mod independent;
 mod jobs;
 mod openapi;

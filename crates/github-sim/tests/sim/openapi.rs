@@ -1,6 +1,8 @@
 //! Every answer of the simulator against GitHub's own description of its API, and every request
 //! of the client.
 
+use runner_manager_core::Secret;
+use runner_manager_github::HookSpec;
 use serde_json::{Value, json};
 
 use crate::description::description;
@@ -67,6 +69,29 @@ async fn every_answer_is_as_github_describes_it() {
             ("DELETE", format!("{runners}/{first}"), None, 204),
         ]);
     }
+    for scope in ["orgs/acme", "repos/acme/app"] {
+        let hooks = format!("/{scope}/hooks");
+        let hook = json!({ "name": "web", "active": true, "events": ["workflow_job"],
+            "config": { "url": format!("http://127.0.0.1:9/{scope}"), "content_type": "json",
+                "secret": "x", "insecure_ssl": "0" } });
+        // The ids count on from the Apps' webhook.
+        let id = if scope.starts_with("orgs") { 2 } else { 3 };
+        calls.extend([
+            ("POST", hooks.clone(), Some(hook.clone()), 201),
+            ("POST", hooks.clone(), Some(hook), 422),
+            ("GET", hooks.clone(), None, 200),
+            ("GET", format!("{hooks}/{id}"), None, 200),
+            (
+                "PATCH",
+                format!("{hooks}/{id}"),
+                Some(json!({ "active": false })),
+                200,
+            ),
+            ("POST", format!("{hooks}/{id}/pings"), None, 204),
+            ("GET", format!("{hooks}/{id}/deliveries"), None, 200),
+            ("DELETE", format!("{hooks}/{id}"), None, 204),
+        ]);
+    }
     for (method, path, body, status) in calls {
         if let Some(body) = &body {
             description.check_request(method, &path, body);
@@ -102,6 +127,17 @@ async fn every_request_of_the_client_is_one_that_github_describes() {
             .unwrap()
             .unwrap();
         github.delete_runner(&scope, runner.id).await.unwrap();
+    }
+    let hook = HookSpec {
+        url: "http://127.0.0.1:9/webhook".parse().unwrap(),
+        secret: Secret::new("x"),
+    };
+    for scope in ["acme", "acme/app"] {
+        let (place, _) = github.install_hook(&path(scope), &hook).await.unwrap();
+        github.install_hook(&path(scope), &hook).await.unwrap();
+        github.ping_hook(&place).await.unwrap();
+        let failed = github.failed_deliveries(&place, jiff::Timestamp::UNIX_EPOCH);
+        failed.await.unwrap();
     }
     let repository = [("acme".to_owned(), "app".to_owned())];
     let id = github.queued_jobs(&repository).await.unwrap()[0].id;

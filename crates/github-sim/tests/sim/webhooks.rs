@@ -75,11 +75,11 @@ async fn a_job_sends_three_signed_events_and_a_lost_one_comes_again() {
             url,
             secret: SECRET.into(),
         }),
-        app: Some(runner_manager_github_sim::AppConfig {
+        apps: vec![runner_manager_github_sim::AppConfig {
             id: 1,
             public_key_pem: public,
             token_lifetime: std::time::Duration::from_secs(60),
-        }),
+        }],
         ..SimConfig::default()
     };
     let (sim, folder) = (Sim::start(config).await.unwrap(), folder());
