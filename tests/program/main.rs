@@ -6,6 +6,7 @@ mod demo;
 mod faults;
 mod kill;
 mod operate;
+mod redelivery;
 mod scale_sets;
 mod support;
 mod webhooks;

@@ -478,6 +478,7 @@ impl Pool {
             pool: pool.name.clone(),
             backend: pool.backend.to_owned(),
             github_path: pool.github_path.to_string(),
+            source: pool.source.as_str(),
             min_idle: pool.min_idle,
             max: pool.max,
             runners,

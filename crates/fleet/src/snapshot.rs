@@ -13,6 +13,8 @@ pub struct PoolSnapshot {
     pub backend: String,
     /// The scope of its runners.
     pub github_path: String,
+    /// What tells how many runners it holds: `queue`, `scale set` or `planner`.
+    pub source: &'static str,
     /// The configured number of waiting runners.
     pub min_idle: usize,
     /// The configured limit.

@@ -33,6 +33,18 @@ pub enum DemandSource {
     Planner(PlannerConfig),
 }
 
+impl DemandSource {
+    /// What it is, in a word.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Queue => "queue",
+            Self::ScaleSet(_) => "scale set",
+            Self::Planner(_) => "planner",
+        }
+    }
+}
+
 /// A source at work. Dropping it stops it as a crash would.
 pub(crate) struct SourceHandle {
     stop: CancellationToken,

@@ -10,7 +10,7 @@ use runner_manager_fleet::FlushMode;
 use runner_manager_store::Live;
 
 use crate::logs::{self, LogFormat};
-use crate::{backends, operate, run};
+use crate::{backends, operate, run, webhook};
 
 const EXIT_CODES: &str = "Exit codes:
   0  all is well
@@ -52,6 +52,9 @@ enum Command {
     /// Shows the jobs.
     #[command(subcommand)]
     Jobs(Jobs),
+    /// Installs the webhook on GitHub, and tries it.
+    #[command(subcommand)]
+    Webhook(Webhook),
     /// Lists the backends: compiled in, and known.
     Backends,
     /// Prints the JSON schema of the configuration.
@@ -133,6 +136,15 @@ enum Jobs {
     },
 }
 
+#[derive(Subcommand)]
+enum Webhook {
+    /// Makes the webhook of each pool's organization or repository, or of the GitHub App, what
+    /// the file says. Safe to repeat.
+    Install(Config),
+    /// Has GitHub send a `ping` to each webhook that comes here.
+    Ping(Config),
+}
+
 #[derive(clap::Args)]
 struct Config {
     /// The configuration file.
@@ -208,6 +220,12 @@ async fn dispatch(arguments: Arguments) -> Result<ExitCode> {
         }
         Command::Jobs(Jobs::Why { config, id }) => {
             operate::explain_job(&config.config, id, json).await?;
+        }
+        Command::Webhook(Webhook::Install(config)) => {
+            return webhook::install(&config.config, json).await;
+        }
+        Command::Webhook(Webhook::Ping(config)) => {
+            return webhook::ping(&config.config, json).await;
         }
         Command::Backends => show_backends(json)?,
         Command::Schema => print(&crate::config::schema(), true)?,

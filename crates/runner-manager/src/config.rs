@@ -14,7 +14,7 @@ use runner_manager_fleet::{
     Architecture, DemandSource, FleetConfig, PlannerConfig, PoolConfig, Registration,
     ScaleSetConfig,
 };
-use runner_manager_github::{Auth, GitHub, GitHubConfig};
+use runner_manager_github::{AppKey, Auth, GitHub, GitHubConfig};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use url::{Host, Url};
@@ -58,9 +58,30 @@ pub(crate) struct GitHubSection {
     app_id: Option<String>,
     app_installation_id: Option<u64>,
     app_key_file: Option<PathBuf>,
+    #[serde(default, rename = "app")]
+    apps: Vec<AppSection>,
     ca_bundle: Option<PathBuf>,
     #[schemars(with = "Option<String>")]
     proxy: Option<Url>,
+}
+
+/// One of several GitHub Apps that share the work.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct AppSection {
+    app_id: String,
+    app_key_file: PathBuf,
+    app_installation_id: Option<u64>,
+}
+
+impl AppSection {
+    fn read(&self) -> Result<AppKey> {
+        Ok(AppKey {
+            app_id: self.app_id.clone(),
+            installation_id: self.app_installation_id,
+            private_key: SecretSource::File(self.app_key_file.clone()).read()?,
+        })
+    }
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -70,6 +91,10 @@ struct Webhook {
     listen: SocketAddr,
     secret_file: PathBuf,
     previous_secret_file: Option<PathBuf>,
+    #[schemars(with = "Option<String>")]
+    url: Option<Url>,
+    #[serde(default = "five_minutes")]
+    redelivery_interval_seconds: u64,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -138,13 +163,7 @@ struct Planner {
 
 impl Planner {
     fn check(&self) -> Result<()> {
-        let local = match self.url.host() {
-            Some(Host::Domain(name)) => name == "localhost",
-            Some(Host::Ipv4(ip)) => ip.is_loopback(),
-            Some(Host::Ipv6(ip)) => ip.is_loopback(),
-            None => false,
-        };
-        if self.url.scheme() != "https" && !(self.url.scheme() == "http" && local) {
+        if self.url.scheme() != "https" && !is_local(&self.url) {
             return Err(wrong(
                 "`planner.url` is not https, and would show the token to the network",
             ));
@@ -160,6 +179,17 @@ impl Planner {
             retry: PlannerConfig::RETRY,
         })
     }
+}
+
+/// Whether an address is plain HTTP that does not leave this machine.
+fn is_local(url: &Url) -> bool {
+    let loopback = match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(Host::Ipv6(ip)) => ip.is_loopback(),
+        None => false,
+    };
+    loopback && url.scheme() == "http"
 }
 
 fn loopback() -> SocketAddr {
@@ -215,6 +245,14 @@ impl Config {
         // The message of the TOML library shows the line and points at the key.
         let mut config: Self = toml::from_str(text).map_err(|e| wrong(e.to_string().trim_end()))?;
         text.clone_into(&mut config.text);
+        if let Some(url) = config.webhook_url()
+            && url.scheme() != "https"
+            && !is_local(&url)
+        {
+            return Err(wrong(
+                "`webhook.url` is not https; GitHub would send what jobs do over an open line",
+            ));
+        }
         let (mut names, mut prefixes) = (HashSet::new(), HashSet::new());
         for pool in &config.pools {
             let at = |message: &str| wrong(message).with_context("pool", &pool.name);
@@ -265,28 +303,40 @@ impl Config {
                 token_file: Some(file),
                 token_env: None,
                 app_id: None,
+                apps,
                 ..
-            } => Auth::Token(SecretSource::File(file.clone()).read()?),
+            } if apps.is_empty() => Auth::Token(SecretSource::File(file.clone()).read()?),
             GitHubSection {
                 token_file: None,
                 token_env: Some(name),
                 app_id: None,
+                apps,
                 ..
-            } => Auth::Token(SecretSource::Environment(name.clone()).read()?),
+            } if apps.is_empty() => Auth::Token(SecretSource::Environment(name.clone()).read()?),
             GitHubSection {
                 token_file: None,
                 token_env: None,
                 app_id: Some(app_id),
                 app_key_file: Some(key),
+                apps,
                 ..
-            } => Auth::App {
+            } if apps.is_empty() => Auth::App {
                 app_id: app_id.clone(),
                 installation_id: section.app_installation_id,
                 private_key: SecretSource::File(key.clone()).read()?,
             },
+            GitHubSection {
+                token_file: None,
+                token_env: None,
+                app_id: None,
+                apps,
+                ..
+            } if !apps.is_empty() => {
+                Auth::Apps(apps.iter().map(AppSection::read).collect::<Result<_>>()?)
+            }
             _ => {
                 return Err(wrong(
-                    "give exactly one of `token_file`, `token_env`, or `app_id` with `app_key_file`",
+                    "give exactly one of `token_file`, `token_env`, `app_id` with `app_key_file`, or one `[[github.app]]` and more",
                 )
                 .with_context("key", "github"));
             }
@@ -316,6 +366,33 @@ impl Config {
         };
         let secrets = files.into_iter().flatten().map(read);
         Ok(Some((section.listen, secrets.collect::<Result<_>>()?)))
+    }
+
+    /// Where GitHub reaches the manager, if that is told.
+    pub(crate) fn webhook_url(&self) -> Option<Url> {
+        self.webhook.as_ref()?.url.clone()
+    }
+
+    /// How often GitHub is asked for deliveries that failed.
+    pub(crate) fn redelivery_interval(&self) -> Duration {
+        let section = self.webhook.as_ref();
+        let seconds = section.map_or(300, |webhook| webhook.redelivery_interval_seconds);
+        Duration::from_secs(seconds.max(1))
+    }
+
+    /// The scopes whose webhooks tell of jobs: those of pools that follow the queue.
+    pub(crate) fn webhook_scopes(&self) -> Result<Vec<GitHubPath>> {
+        let mut scopes: Vec<GitHubPath> = Vec::new();
+        for pool in self.pools.iter().filter(|pool| pool.scale_set.is_none()) {
+            let scope = pool.github_path()?;
+            if !scopes
+                .iter()
+                .any(|known| known.api_path() == scope.api_path())
+            {
+                scopes.push(scope);
+            }
+        }
+        Ok(scopes)
     }
 
     /// Connects the backend of every pool. Pools of one API account share its budget.

@@ -9,6 +9,7 @@ mod logs;
 mod operate;
 mod run;
 mod watch;
+mod webhook;
 mod why;
 
 use std::process::ExitCode;

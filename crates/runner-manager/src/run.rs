@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use runner_manager_core::{Budgets, Error, ErrorKind, Result, SystemClock};
 use runner_manager_fleet::Fleet;
-use runner_manager_server::{AdminServer, WebhookServer};
+use runner_manager_server::{AdminServer, Redelivery, WebhookServer};
 use runner_manager_store::Store;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -26,13 +26,23 @@ pub(crate) async fn run(path: &Path) -> Result<()> {
     let mut file = FileWatch::start(path)?;
     let store = Store::open(&config.manager.state_dir).await?;
     let clock = Arc::new(SystemClock);
-    let fleet = Fleet::start(config.rhythm(), pools, store, github, clock).await?;
+    let fleet = Fleet::start(config.rhythm(), pools, store, github.clone(), clock).await?;
     let fleet = Arc::new(fleet);
     let operators = AdminServer::start(&config.manager.state_dir, fleet.clone()).await?;
     let webhooks = match webhook {
         Some((listen, secrets)) => {
             Some(WebhookServer::start(listen, secrets, fleet.clone()).await?)
         }
+        None => None,
+    };
+    // Only once somebody listens.
+    let redelivery = match &webhooks {
+        Some(_) => Some(Redelivery::start(
+            github,
+            config.webhook_url(),
+            config.webhook_scopes()?,
+            config.redelivery_interval(),
+        )),
         None => None,
     };
     let listening = webhooks.as_ref().map(|w| w.address().to_string());
@@ -57,7 +67,7 @@ pub(crate) async fn run(path: &Path) -> Result<()> {
     }
     tracing::info!("no launches any more; runners stay at work");
     fleet.drain().await;
-    drop((operators, webhooks));
+    drop((operators, webhooks, redelivery));
     Ok(())
 }
 

@@ -2,9 +2,11 @@
 
 mod api;
 mod client;
+mod redelivery;
 mod socket;
 mod webhook;
 
 pub use client::AdminClient;
+pub use redelivery::Redelivery;
 pub use socket::AdminServer;
 pub use webhook::WebhookServer;
