@@ -26,9 +26,7 @@ impl Fleet {
             .collect();
         scopes.sort_unstable();
         scopes.dedup();
-        let pool = scopes
-            .iter()
-            .find_map(|scope| route(&routes, scope, &repository, &job.labels));
+        let pool = route(&routes, &repository, &job.labels);
         let wants_self_hosted = |label: &String| label.eq_ignore_ascii_case("self-hosted");
         if pool.is_none() && !job.labels.iter().any(wants_self_hosted) {
             return Ok(());

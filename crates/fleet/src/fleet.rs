@@ -15,6 +15,7 @@ use crate::chance::Chance;
 use crate::demand::Feed;
 use crate::operation::{Shared, Tokens};
 use crate::pool::{Command, Pool, Removed, Rooms, Which, Wiring};
+use crate::queues::Queues;
 use crate::route::Route;
 use crate::scope::{ScopeView, ScopeWatcher};
 use crate::source::{self, SourceHandle};
@@ -127,6 +128,7 @@ impl Fleet {
                 store,
                 clock,
                 tokens: Tokens::default(),
+                queues: Queues::default(),
                 chance: Chance::new(config.seed),
             }),
             routes: watch::Sender::new(Arc::default()),
@@ -242,6 +244,8 @@ impl Fleet {
             views: publish,
             events: news,
         };
+        let scope = config.github_path.api_path();
+        self.shared.queues.add(scope, views.clone());
         ScopeHandle {
             events,
             views,

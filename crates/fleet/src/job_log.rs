@@ -90,7 +90,7 @@ impl JobLog {
             let known = open.contains_key(&job.id);
             if !known {
                 let repository = format!("{}/{}", job.owner, job.repo);
-                let pool = route(routes, &self.scope, &repository, &job.labels);
+                let pool = route(routes, &repository, &job.labels);
                 let pool = pool.map(str::to_owned);
                 self.store.record_job(&row(job, pool.clone())).await?;
                 tracing::info!(job = job.id, pool, repository, "job queued");
@@ -107,6 +107,7 @@ impl JobLog {
                 );
             }
         }
+        self.hear(open).await?;
         let asked: Vec<_> = due(open, view)
             .into_iter()
             .map(|(id, owner, repo)| ask(self.github.clone(), owner, repo, id))
@@ -117,6 +118,32 @@ impl JobLog {
             .await?;
         for (id, job) in answers {
             self.take(open, id, job).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes what webhooks have told since: what they told need not be asked.
+    async fn hear(&self, open: &mut HashMap<u64, Open>) -> Result<()> {
+        let known = self.store.open_jobs().await?;
+        let mut known: HashMap<u64, JobRow> = known.into_iter().map(|job| (job.id, job)).collect();
+        let ids: Vec<u64> = open.keys().copied().collect();
+        for id in ids {
+            match known.remove(&id) {
+                Some(row) if row.runner.is_some() => {
+                    if let Some(job) = open.get_mut(&id).filter(|job| job.runner.is_none()) {
+                        job.runner = row.runner;
+                        job.asked = Some(Instant::now());
+                    }
+                }
+                Some(_) => {}
+                // Completed, or beyond the most that the store lists at once.
+                None => {
+                    let row = self.store.job(id).await?;
+                    if row.is_some_and(|row| row.status == JobStatus::Completed) {
+                        open.remove(&id);
+                    }
+                }
+            }
         }
         Ok(())
     }

@@ -12,6 +12,7 @@ mod job_log;
 mod operation;
 mod orphans;
 mod pool;
+mod queues;
 mod registrar;
 mod route;
 mod scope;

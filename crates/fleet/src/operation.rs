@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use crate::PoolConfig;
 use crate::chance::Chance;
 use crate::decide::{Order, Why};
+use crate::queues::Queues;
 use crate::registrar::Enrolment;
 
 /// What all pools share.
@@ -26,6 +27,8 @@ pub(crate) struct Shared {
     pub(crate) store: Store,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) tokens: Tokens,
+    /// What waits in all scopes.
+    pub(crate) queues: Queues,
     pub(crate) chance: Chance,
 }
 

@@ -57,19 +57,15 @@ impl Route {
 
 /// The pools that may take a job, the one that should first: the fewest labels that the job did
 /// not ask for, then the highest priority, then the order of the configuration. GitHub gives a
-/// job to a runner that offers all labels of the job, whatever their letter case.
-fn candidates<'a>(
-    routes: &'a [Route],
-    scope: &str,
-    repository: &str,
-    labels: &[String],
-) -> Vec<&'a Route> {
+/// job to a runner that offers all labels of the job, whatever their letter case, and whether it
+/// is registered with the job's repository or with its organization.
+fn candidates<'a>(routes: &'a [Route], repository: &str, labels: &[String]) -> Vec<&'a Route> {
     let offers = |r: &&Route| {
         let all = |wanted: &String| r.labels.iter().any(|offered| offered.matches(wanted));
         labels.iter().all(all)
     };
-    let mine = routes.iter().filter(|r| r.scope == scope);
-    let mut found: Vec<&Route> = mine
+    let mut found: Vec<&Route> = routes
+        .iter()
         .filter(offers)
         .filter(|r| r.covers(repository))
         .collect();
@@ -80,21 +76,19 @@ fn candidates<'a>(
 /// The pool that should take a job.
 pub(crate) fn route<'a>(
     routes: &'a [Route],
-    scope: &str,
     repository: &str,
     labels: &[String],
 ) -> Option<&'a str> {
-    let found = candidates(routes, scope, repository, labels);
+    let found = candidates(routes, repository, labels);
     found.first().map(|r| r.pool.as_str())
 }
 
 /// How many of the waiting jobs, oldest first, are for which pool. A pool without room leaves
 /// its jobs to the next that may take them; jobs that nobody has room for stay with the first.
 /// A pool that is not in `room` has not said yet, and counts as empty.
-pub(crate) fn share<'a>(
+pub(crate) fn share<'a, 'j>(
     routes: &'a [Route],
-    scope: &str,
-    jobs: &[RemoteJob],
+    jobs: impl IntoIterator<Item = &'j RemoteJob>,
     room: &HashMap<String, usize>,
 ) -> HashMap<&'a str, usize> {
     let mut shares: HashMap<&str, usize> = HashMap::new();
@@ -104,7 +98,7 @@ pub(crate) fn share<'a>(
         let kind = (job.owner.as_str(), job.repo.as_str(), job.labels.as_slice());
         let found = kinds.entry(kind).or_insert_with(|| {
             let repository = format!("{}/{}", job.owner, job.repo);
-            candidates(routes, scope, &repository, &job.labels)
+            candidates(routes, &repository, &job.labels)
         });
         let has_room = |pool: &str| {
             let taken = shares.get(pool).copied().unwrap_or(0);
@@ -171,19 +165,19 @@ mod tests {
                 .map(|(pool, room)| ((*pool).to_owned(), *room))
                 .collect()
         };
-        let shares = |room| share(&routes, "/orgs/o", &waiting, &room);
+        let shares = |room| share(&routes, &waiting, &room);
         let all = HashMap::from([("preferred", 10)]);
         assert_eq!(shares(rooms(&[])), all, "nobody has said how full it is");
         let spilled = shares(rooms(&[("preferred", 3), ("plain", 0), ("big", 4)]));
         // Three have no place at all, and wait for the first.
         assert_eq!(spilled, HashMap::from([("preferred", 6), ("big", 4)]));
         let other = jobs(2, &["gpu"]);
-        assert!(share(&routes, "/orgs/o", &other, &rooms(&[])).is_empty());
+        assert!(share(&routes, &other, &rooms(&[])).is_empty());
     }
 
     fn to<'a>(routes: &'a [Route], wanted: &[&str]) -> Option<&'a str> {
         let wanted: Vec<String> = wanted.iter().map(ToString::to_string).collect();
-        route(routes, "/orgs/o", "O/r", &wanted)
+        route(routes, "O/r", &wanted)
     }
 
     #[test]
@@ -197,9 +191,27 @@ mod tests {
         assert_eq!(to(&routes, &["Self-Hosted", "Linux", "X64"]), Some("plain"));
         assert_eq!(to(&routes, &["self-hosted", "gpu", "small"]), None);
         assert_eq!(to(&routes, &["ubuntu-latest"]), None);
-        let other = route(&routes, "/orgs/other", "o/r", &["gpu".into()]);
-        assert_eq!(other, None);
-        assert_eq!(route(&routes, "/orgs/o", "o/x", &["gpu".into()]), None);
+        assert_eq!(route(&routes, "o/x", &["gpu".into()]), None);
+    }
+
+    #[test]
+    fn a_job_of_a_repository_is_for_one_pool_although_two_scopes_serve_it() {
+        let of_repository = Route {
+            scope: "/repos/o/r".into(),
+            ..pool("repository", &["small"])
+        };
+        let of_organization = Route {
+            repositories: Vec::new(),
+            priority: 1,
+            ..pool("organization", &["small"])
+        };
+        let routes = [of_repository, of_organization];
+        let rooms = |room| HashMap::from([("organization".to_owned(), room)]);
+        let waiting = jobs(3, &["small"]);
+        let all = HashMap::from([("organization", 3)]);
+        assert_eq!(share(&routes, &waiting, &rooms(9)), all);
+        let split = HashMap::from([("organization", 2), ("repository", 1)]);
+        assert_eq!(share(&routes, &waiting, &rooms(2)), split);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use runner_manager_store::RunnerState;
 use super::{Duty, Pool, Runner};
 use crate::DemandSource;
 use crate::demand::Supply;
+use crate::queues::waiting;
 use crate::route::share;
 
 impl Pool {
@@ -34,10 +35,10 @@ impl Pool {
 
     /// How many of the queued jobs are for this pool.
     fn share(&self) -> usize {
-        let view = self.view.borrow();
         let routes = self.routes.borrow();
-        let scope = self.context.pool.github_path.api_path();
-        let shares = share(&routes, &scope, &view.queued, &self.rooms.borrow());
+        let views = self.context.shared.queues.of_all();
+        let jobs = waiting(&views);
+        let shares = share(&routes, jobs, &self.rooms.borrow());
         let mine = shares.get(self.context.pool.name.as_str());
         mine.copied().unwrap_or(0)
     }
