@@ -76,7 +76,10 @@ impl Client {
         let all: BTreeMap<String, Vec<Operation>> = self.get(&["operations"], &query).await?;
         let of_instance = |operation: &&Operation| {
             let touched = operation.resources.iter().flat_map(BTreeMap::values);
-            operation.status_code < 200 && touched.flatten().any(|path| names(path, instance))
+            // A command on the instance may go on for as long as the instance does.
+            operation.status_code < 200
+                && operation.class == "task"
+                && touched.flatten().any(|path| names(path, instance))
         };
         for operation in all.values().flatten().filter(of_instance) {
             match self.wait(&operation.id, deadline).await {

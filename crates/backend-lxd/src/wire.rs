@@ -52,6 +52,8 @@ pub(crate) struct Warning {
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct Operation {
     pub(crate) id: String,
+    /// `task`, `websocket` or `token`.
+    pub(crate) class: String,
     pub(crate) status_code: u16,
     #[serde(default)]
     pub(crate) err: String,
