@@ -54,10 +54,14 @@ fn inventory() -> Vec<BTreeSet<String>> {
     .into()
 }
 
-fn configure(place: &Place) {
+/// The section for the peer's socket.
+fn by_socket() -> String {
+    format!("socket = {:?}", env("PEER_SOCKET"))
+}
+
+fn configure(place: &Place, server: &str) {
     let (url, port) = (place.sim.url(), place.sim.url().rsplit(':').next().unwrap());
-    let (dir, socket) = (place.path(""), env("PEER_SOCKET"));
-    let dir = dir.display().to_string();
+    let dir = place.path("").display().to_string();
     let dir = dir.trim_end_matches('/');
     // A container reaches the simulator on this machine's loopback through a device of its own.
     let text = format!(
@@ -78,9 +82,8 @@ min_idle = 1
 max = 3
 grace_seconds = 20
 [pool.lxd]
-socket = "{socket}"
+{server}
 image = {{ alias = "runner" }}
-limits = {{ memory_bytes = 1073741824, processes = 2000 }}
 volumes = [{{ pool = "default", path = "/var/lib/docker", size_bytes = 67108864 }}]
 [pool.lxd.devices.github]
 type = "proxy"
@@ -158,7 +161,8 @@ fn restart_server() {
 async fn jobs_run_in_containers_and_what_breaks_is_mended() {
     let before = inventory();
     let place = Place::new("").await;
-    configure(&place);
+    let limits = "limits = { memory_bytes = 1073741824, processes = 2000 }";
+    configure(&place, &format!("{}\n{limits}", by_socket()));
     let manager = place.start();
     let idle = another(&place, "the first is idle", &BTreeSet::new()).await;
 
@@ -210,4 +214,68 @@ async fn jobs_run_in_containers_and_what_breaks_is_mended() {
     })
     .await;
     assert_eq!(manager.terminate(), Some(0));
+}
+
+/// What `check` says of a server.
+async fn checked(server: &str) -> (bool, String) {
+    let place = Place::new("").await;
+    configure(&place, server);
+    let output = place.command(&["check"]);
+    let said = [output.stdout, output.stderr].concat();
+    (
+        output.status.success(),
+        String::from_utf8_lossy(&said).into_owned(),
+    )
+}
+
+/// The section for HTTPS with a client's certificate and a server's.
+fn by_tls(client: &str, server: &str) -> String {
+    let (url, state) = (env("PEER_URL"), env("PEER_STATE"));
+    format!(
+        "tls = {{ url = {url:?}, client_certificate = \"{state}/{client}.crt\", \
+         client_key = \"{state}/{client}.key\", server_certificate = {server:?} }}"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn https_takes_the_known_server_and_client_and_no_others() {
+    let known = format!("{}/server.crt", env("PEER_DATA"));
+    let (well, said) = checked(&by_tls("client", &known)).await;
+    assert!(well, "{said}");
+    let (well, said) = checked(&by_tls("stranger", &known)).await;
+    assert!(
+        !well && said.contains("does not trust this client"),
+        "{said}"
+    );
+    let other = format!("{}/stranger.crt", env("PEER_STATE"));
+    let (well, said) = checked(&by_tls("client", &other)).await;
+    assert!(!well && said.contains("cannot be reached"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_server_cannot_do_is_refused_before_a_launch() {
+    let (well, said) = checked(&by_socket()).await;
+    assert!(well, "{said}");
+    for (keys, words) in [
+        ("project = \"nowhere\"", "names the project `nowhere`"),
+        ("profiles = [\"nobody\"]", "names the profile `nobody`"),
+        ("storage_pool = \"dry\"", "names the storage pool `dry`"),
+        ("network = \"none0\"", "names the network `none0`"),
+        ("target = \"here\"", "is for clusters"),
+    ] {
+        let (well, said) = checked(&format!("{}\n{keys}", by_socket())).await;
+        assert!(!well && said.contains(words), "{keys}: {said}");
+    }
+    // Where the server can host virtual machines, the image is what does not fit.
+    let machine = format!("{}\ninstance_type = \"virtual-machine\"", by_socket());
+    let (well, said) = checked(&machine).await;
+    let words = [
+        "the server hosts no virtual-machines: ",
+        "is for a container",
+    ];
+    assert!(
+        !well && words.iter().any(|words| said.contains(words)),
+        "{said}"
+    );
+    println!("virtual machines: {said}");
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use jiff::Timestamp;
 use reqwest::Method;
 use runner_manager_core::{Error, ErrorKind, Leftover, NamePrefix, Result, RunnerName};
 use serde_json::{Value, json};
@@ -140,6 +141,11 @@ async fn orphans(
     Ok(found)
 }
 
+/// Servers that do not keep the time of a volume give one of long ago.
+fn is_known(time: &Timestamp) -> bool {
+    *time > Timestamp::UNIX_EPOCH
+}
+
 /// The volumes that lost their instance.
 pub(crate) async fn leftovers(cloud: &LxdCloud, prefix: &NamePrefix) -> Result<Vec<Leftover>> {
     let orphans = orphans(cloud, prefix).await?;
@@ -147,7 +153,7 @@ pub(crate) async fn leftovers(cloud: &LxdCloud, prefix: &NamePrefix) -> Result<V
         kind: VOLUME,
         id: format!("{pool}/{}", volume.name),
         name,
-        created_at: volume.created_at,
+        created_at: volume.created_at.filter(is_known),
     });
     Ok(shown.collect())
 }
@@ -160,4 +166,20 @@ pub(crate) async fn remove_leftover(cloud: &LxdCloud, leftover: &Leftover) -> Re
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_of_long_ago_says_nothing() {
+        let volume = |time: &str| {
+            let volume = serde_json::json!({"name": "a", "created_at": time});
+            let volume: Volume = serde_json::from_value(volume).expect("a volume");
+            volume.created_at.filter(is_known)
+        };
+        assert_eq!(volume("0001-01-01T00:00:00Z"), None);
+        assert!(volume("2026-11-25T08:00:00Z").is_some());
+    }
 }
