@@ -4,7 +4,7 @@ use crate::conformance::Page;
 use crate::failure::Result;
 use crate::peers::Peer;
 use crate::step::{self, Step};
-use crate::{bench, checks, conformance, facts, plan, simulation, workspace};
+use crate::{bench, checks, conformance, facts, new_backend, plan, simulation, workspace};
 use clap::{Parser, Subcommand};
 use std::num::NonZeroU32;
 use std::path::Path;
@@ -54,6 +54,11 @@ enum Command {
     },
     /// Run the fleet under virtual time and seeded faults
     Simulate(simulation::Options),
+    /// Write a new backend: a crate that compiles, its lines in the tables, its peer, its page
+    NewBackend {
+        /// One lowercase word, which names it everywhere
+        name: String,
+    },
     /// Write the generated files that are committed
     Generate,
     /// Run the demo several times and print the medians of its latencies
@@ -115,6 +120,7 @@ pub(crate) fn run(cli: &Cli) -> Result<()> {
             let schemes = conformance::select(&root, schemes, without)?;
             conformance::run(&root, &schemes, Page::Write)
         }
+        Command::NewBackend { name } => new_backend::run(&root, name),
         Command::Peers { action } => peers(&root, action),
         Command::Simulate(options) => simulation::run(&root, options),
         Command::Generate => checks::schema::generate(&root),
@@ -143,6 +149,24 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    /// Every `cargo xtask` line of a guide is a command of this tool.
+    #[test]
+    fn the_commands_of_the_guides_exist() {
+        let root = workspace::root().expect("the root");
+        for page in ["CONTRIBUTING.md", "docs/adding-a-backend.md"] {
+            let text = std::fs::read_to_string(root.join(page)).expect("the page");
+            let lines = text.lines().filter(|line| line.starts_with("cargo xtask "));
+            let mut count = 0;
+            for line in lines {
+                let line = line.split(" #").next().unwrap_or(line);
+                let words = line.split_whitespace().skip(1);
+                assert!(Cli::try_parse_from(words).is_ok(), "{page}: {line}");
+                count += 1;
+            }
+            assert!(count > 0, "{page} names no command");
+        }
     }
 
     #[test]

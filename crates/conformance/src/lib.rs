@@ -5,6 +5,7 @@ mod case;
 mod cases;
 mod fault;
 mod harness;
+mod junit;
 mod leak;
 mod logs;
 mod program;
@@ -12,6 +13,7 @@ mod report;
 mod run;
 mod seen;
 mod waivers;
+mod zone;
 
 pub use bench::Bench;
 pub use case::{Case, Failure, Outcome, Verdict};
@@ -23,3 +25,8 @@ pub use program::main;
 pub use run::run_case;
 pub use seen::{Cannot, Counts, Did, Exposure, JobFate, Place, Planted, Received, Seen, trace};
 pub use waivers::Waivers;
+
+/// The steps of the guide, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/adding-a-backend.md")]
+mod guide {}

@@ -8,6 +8,7 @@ pub(crate) mod schema;
 
 use crate::conformance::{self, Page};
 use crate::failure::Result;
+use crate::new_backend;
 use crate::simulation;
 use crate::step::Step;
 use std::path::Path;
@@ -34,5 +35,6 @@ fn conform(root: &Path, without: &[String]) -> Result<()> {
     }
     let schemes = conformance::select(root, &["all".to_owned()], without)?;
     conformance::run(root, &schemes, Page::Check)?;
-    conformance::out_of_tree(root)
+    conformance::out_of_tree(root)?;
+    new_backend::prove(root)
 }
