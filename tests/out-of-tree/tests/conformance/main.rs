@@ -1,5 +1,7 @@
 //! The proof that the shelf keeps the contract.
 
+mod weather;
+
 use std::collections::HashSet;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,17 +12,18 @@ use runner_manager_conformance::{
     Cannot, Counts, Did, Exposure, Fault, Harness, JobFate, Place, Planted, Received, Seen,
 };
 use runner_manager_core::{
-    BackendContext, CloudInitStatus, CloudRunnerState, Connected, CreateRunner, ExchangeFile,
-    GitHubPath, GitHubRunnerConfig, HostedRunners, InstanceId, Labels, NamePrefix, Result,
-    RunnerCredential, RunnerName, Secret, SupportServiceConfig,
+    BackendContext, BudgetLimits, Cloud, CloudInitStatus, CloudRunnerState, Connected,
+    CreateRunner, ExchangeFile, GitHubPath, GitHubRunnerConfig, HostedRunners, InstanceId, Labels,
+    NamePrefix, Result, RunnerCredential, RunnerName, Secret, SupportServiceConfig,
 };
 use shelf_backend::{Item, Shelf, ShelfCloud};
 
-const MEMORY: Cannot = Cannot("memory does not fail, and is asked directly");
+use weather::{Outdoors, Weather};
 
 #[derive(Default)]
 struct ShelfHarness {
     shelf: Shelf,
+    weather: Weather,
     /// The runners whose job once ran.
     began: Mutex<HashSet<RunnerName>>,
 }
@@ -41,7 +44,18 @@ impl Harness for ShelfHarness {
     }
 
     async fn manager(&self, context: BackendContext) -> Result<Connected> {
-        let cloud = ShelfCloud::new(self.shelf.clone());
+        let limits = BudgetLimits {
+            rate: 1_000.0,
+            floor: 4.0,
+            burst: 100,
+            recovery: Duration::from_millis(200),
+            max_wait: Duration::from_millis(300),
+        };
+        let cloud = Outdoors {
+            inner: ShelfCloud::new(self.shelf.clone()),
+            weather: self.weather.clone(),
+            budget: context.budgets.of("shelf", limits),
+        };
         Ok(Arc::new(HostedRunners::new(
             cloud,
             context.prefix,
@@ -68,12 +82,12 @@ impl Harness for ShelfHarness {
         Counts::from([("instances", mine.count())])
     }
 
-    fn list_calls(&self, _: &NamePrefix) -> Seen<usize> {
-        Err(MEMORY)
+    fn list_calls(&self, prefix: &NamePrefix) -> Seen<usize> {
+        Ok(self.weather.at(prefix, |sky| sky.lists))
     }
 
-    fn requests(&self, _: &NamePrefix) -> Seen<usize> {
-        Err(MEMORY)
+    fn requests(&self, prefix: &NamePrefix) -> Seen<usize> {
+        Ok(self.weather.at(prefix, |sky| sky.requests))
     }
 
     fn page_size(&self) -> Option<usize> {
@@ -174,14 +188,18 @@ impl Harness for ShelfHarness {
         })
     }
 
-    async fn fail(&self, _: &NamePrefix, _: Fault) -> Did {
-        Err(MEMORY)
+    async fn fail(&self, prefix: &NamePrefix, fault: Fault) -> Did {
+        let cloud = ShelfCloud::new(self.shelf.clone());
+        let now = cloud.list(prefix).await.expect("a shelf can be listed");
+        self.weather.plant(prefix, fault, now)
     }
 
-    async fn mend(&self, _: &NamePrefix) {}
+    async fn mend(&self, prefix: &NamePrefix) {
+        self.weather.clear(prefix);
+    }
 
     fn patience(&self) -> Duration {
-        Duration::from_secs(5)
+        Duration::from_secs(2)
     }
 
     fn window(&self) -> Duration {
@@ -191,5 +209,5 @@ impl Harness for ShelfHarness {
 
 fn main() -> ExitCode {
     let harness: Arc<dyn Harness> = Arc::new(ShelfHarness::default());
-    runner_manager_conformance::main(&harness, include_str!("../waivers.toml"))
+    runner_manager_conformance::main(&harness, include_str!("../../waivers.toml"))
 }
