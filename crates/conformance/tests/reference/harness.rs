@@ -208,7 +208,7 @@ impl Harness for MemoryHarness {
     }
 
     fn patience(&self) -> Duration {
-        Duration::from_millis(500)
+        Duration::from_millis(1_500)
     }
 
     fn window(&self) -> Duration {
