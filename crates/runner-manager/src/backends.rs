@@ -19,6 +19,7 @@ macro_rules! backends {
 }
 
 backends! {
+    "ec2" => runner_manager_backend_ec2;
     "libvirt" => runner_manager_backend_libvirt;
     "lxd" => runner_manager_backend_lxd;
     "openstack" => runner_manager_backend_openstack;
@@ -63,7 +64,7 @@ mod tests {
         let error = super::find("zzz").err().map(|e| e.to_string());
         assert_eq!(
             error.as_deref(),
-            Some("unknown backend `zzz`; known: libvirt, lxd, openstack, process")
+            Some("unknown backend `zzz`; known: ec2, libvirt, lxd, openstack, process")
         );
     }
 
