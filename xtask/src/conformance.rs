@@ -104,7 +104,7 @@ fn test(root: &Path, scheme: &str, env: &[(String, String)]) -> Result<PathBuf> 
     let _ = fs::remove_file(&written);
     let backend = backend_of(root, scheme);
     let mut test = process::cargo(root);
-    test.args(["test", "--test", "conformance", "--package"])
+    test.args(["test", "--test", "conformance*", "--package"])
         .arg(format!("runner-manager-backend-{backend}"))
         .envs(env.iter().map(|(key, value)| (key, value)))
         .env("CONFORMANCE_REPORT", &written)
