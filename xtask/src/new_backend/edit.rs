@@ -7,9 +7,10 @@ use std::path::Path;
 const ROOT: &str = "Cargo.toml";
 const PROGRAM: &str = "crates/runner-manager/Cargo.toml";
 const TABLE: &str = "crates/runner-manager/src/backends.rs";
+const CONFIG: &str = "crates/runner-manager/src/config.rs";
 const CAPABILITY: &str = "crates/core/src/capability.rs";
 
-/// One more line in a file, before the first that the marker begins.
+/// One more line in a file, before the first that the marker begins, and indented like it.
 struct Line {
     file: &'static str,
     before: &'static str,
@@ -17,10 +18,25 @@ struct Line {
 }
 
 /// Adds the crate to the workspace's dependencies, the feature and the dependency to the
-/// program, and the line to the table.
+/// program, the line to the table and to its test, and the section to the configuration.
 pub(super) fn wire(root: &Path, scheme: &str) -> Result<()> {
+    let lines = lines(scheme);
+    // All are looked for before any is written.
+    for line in &lines {
+        inserted(&read(root, line.file)?, line)?;
+    }
+    for line in &lines {
+        let text = inserted(&read(root, line.file)?, line)?;
+        let path = root.join(line.file);
+        fs::write(path, text).map_err(Failure::because(format!("cannot write {}", line.file)))?;
+        println!("{}: {}", line.file, line.text.trim());
+    }
+    extend_test(root, scheme)
+}
+
+fn lines(scheme: &str) -> [Line; 6] {
     let krate = format!("runner-manager-backend-{scheme}");
-    let lines = [
+    [
         Line {
             file: ROOT,
             before: "runner-manager-backend-process = ",
@@ -38,31 +54,46 @@ pub(super) fn wire(root: &Path, scheme: &str) -> Result<()> {
         },
         Line {
             file: TABLE,
-            before: "    \"process\" => ",
-            text: format!("    \"{scheme}\" => runner_manager_backend_{scheme};"),
+            before: "\"process\" => ",
+            text: format!("\"{scheme}\" => runner_manager_backend_{scheme};"),
         },
-    ];
-    // All are looked for before any is written.
-    for line in &lines {
-        inserted(&read(root, line.file)?, line)?;
+        Line {
+            file: CONFIG,
+            before: "process: Option<toml::Table>,",
+            // The attribute above is then the new field's, and this one that of `process`.
+            text: format!(
+                "{scheme}: Option<toml::Table>,\n#[schemars(with = \"Option<serde_json::Map<String, serde_json::Value>>\")]"
+            ),
+        },
+        Line {
+            file: CONFIG,
+            before: "_ => &self.process",
+            text: format!("\"{scheme}\" => &self.{scheme},"),
+        },
+    ]
+}
+
+/// The test of the table names all schemes.
+fn extend_test(root: &Path, scheme: &str) -> Result<()> {
+    let text = read(root, TABLE)?;
+    let new = text.replacen(", process\")", &format!(", {scheme}, process\")"), 1);
+    if new == text {
+        let message = format!("the test in {TABLE} does not name all schemes");
+        return Err(Failure::new(message));
     }
-    for line in &lines {
-        let text = inserted(&read(root, line.file)?, line)?;
-        let path = root.join(line.file);
-        fs::write(path, text).map_err(Failure::because(format!("cannot write {}", line.file)))?;
-        println!("{}: {}", line.file, line.text.trim());
-    }
-    Ok(())
+    fs::write(root.join(TABLE), new).map_err(Failure::because(format!("cannot write {TABLE}")))
 }
 
 fn inserted(text: &str, line: &Line) -> Result<String> {
     let mut out = String::new();
     let mut found = false;
     for old in text.lines() {
-        if !found && old.starts_with(line.before) {
+        if !found && old.trim_start().starts_with(line.before) {
             found = true;
-            out += &line.text;
-            out.push('\n');
+            let indent = &old[..old.len() - old.trim_start().len()];
+            for new in line.text.lines() {
+                out += &format!("{indent}{new}\n");
+            }
         }
         out += old;
         out.push('\n');
@@ -108,8 +139,8 @@ mod tests {
             before: "b = ",
             text: "a = 1".into(),
         };
-        let text = inserted("z\nb = 2\nb = 3\n", &line).expect("it is found");
-        assert_eq!(text, "z\na = 1\nb = 2\nb = 3\n");
+        let text = inserted("z\n  b = 2\nb = 3\n", &line).expect("it is found");
+        assert_eq!(text, "z\n  a = 1\n  b = 2\nb = 3\n");
         assert!(inserted("z\n", &line).is_err());
     }
 
@@ -118,9 +149,9 @@ mod tests {
         let root = crate::workspace::root().expect("the root");
         let answers = capabilities(&root).expect("capabilities");
         assert!(answers.contains("guest: Support::Unsupported"), "{answers}");
-        for file in [ROOT, PROGRAM, TABLE] {
-            let text = read(&root, file).expect("the file");
-            assert!(text.contains("process"), "{file}");
+        for line in lines("acme") {
+            let text = read(&root, line.file).expect("the file");
+            inserted(&text, &line).expect("its place is found");
         }
     }
 }
