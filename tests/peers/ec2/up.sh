@@ -45,6 +45,9 @@ done
     echo "EC2_PEER_URL=$url"
     echo "EC2_PEER_PYTHON=$PEER_STATE/venv/bin/python"
     echo "EC2_PEER_LOOK=$here/look.py"
+    # A folder that can be the top of an overlay, and what boots in it.
+    echo "EC2_PEER_MACHINES=$PEER_STATE/machines"
+    echo "EC2_PEER_MACHINE_SCRIPTS=$(cd "$here/../openstack/machine" && pwd)"
     # moto takes any credentials; the account of these is 123456789012.
     echo "AWS_ACCESS_KEY_ID=peer"
     echo "AWS_SECRET_ACCESS_KEY=peer"
