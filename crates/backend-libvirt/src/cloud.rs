@@ -10,6 +10,7 @@ use runner_manager_core::{
     Bootstrap, Capability, Cloud, CloudInstance, CloudRunnerState, Effect, Error, ErrorKind,
     ExecGuest, Guest, LaunchSpec, Leftover, NamePrefix, Result, RunnerName, Support, Timings,
 };
+use tokio::sync::Notify;
 use uuid::Uuid;
 
 use crate::agent::Agent;
@@ -17,6 +18,7 @@ use crate::config::{Accelerator, Firmware, LibvirtConfig};
 use crate::host::{Host, Lane, Opened};
 use crate::launch::{Launch, UnderWay};
 use crate::names::Attempt;
+use crate::native::Listener;
 use crate::place::{self, Capacity, Need};
 use crate::pool::{self, Pool};
 use crate::{launch, list, seed};
@@ -38,6 +40,8 @@ pub struct LibvirtCloud {
     guest_timeout: Duration,
     /// One launch at a time looks for its place.
     placing: tokio::sync::Mutex<()>,
+    /// Told of every event of a domain.
+    events: Arc<Notify>,
 }
 
 /// Turns true when it is dropped.
@@ -78,7 +82,9 @@ impl LibvirtCloud {
         config.check()?;
         config.boot.check()?;
         let hosts = config.hosts.iter();
-        let listener: Arc<dyn Fn() + Send + Sync> = Arc::new(|| {});
+        let events = Arc::new(Notify::new());
+        let heard = Arc::clone(&events);
+        let listener: Arc<Listener> = Arc::new(move || heard.notify_one());
         let host = |host| Host::new(host, config.call_timeout(), Arc::clone(&listener));
         let hosts = hosts.map(|config| Arc::new(host(config.clone()))).collect();
         let cloud = Self {
@@ -87,6 +93,7 @@ impl LibvirtCloud {
             capability: capability(),
             guest_timeout: timings.guest_timeout,
             placing: tokio::sync::Mutex::default(),
+            events,
         };
         let checks = cloud.on_all(check).await;
         let mut failures = Vec::new();
@@ -139,11 +146,10 @@ impl LibvirtCloud {
     async fn search(&self, name: &RunnerName) -> Result<Option<CloudInstance>> {
         let wanted = name.clone();
         let answers = self.on_all(move |_, host, opened| list::get(host, opened, &wanted));
-        let mut silent = None;
+        let (mut newest, mut silent): (Option<CloudInstance>, _) = (None, None);
         for (host, answer) in self.hosts.iter().zip(answers.await) {
             match answer {
-                Ok(None) => {}
-                Ok(found) => return Ok(found),
+                Ok(found) => newest = newest.into_iter().chain(found).max_by_key(|i| i.created_at),
                 Err(error) if error.kind() == ErrorKind::Unreachable => {
                     let seen = host.memory().seen.iter().any(|seen| seen.name == *name);
                     silent = silent.or(seen.then_some(error));
@@ -151,7 +157,10 @@ impl LibvirtCloud {
                 Err(error) => return Err(error),
             }
         }
-        silent.map_or(Ok(None), Err)
+        match (newest, silent) {
+            (None, Some(error)) => Err(error),
+            (newest, _) => Ok(newest),
+        }
     }
 
     /// What every host has room for, where it says so in time.
@@ -392,5 +401,9 @@ impl Cloud for LibvirtCloud {
             Pool::open(&opened.session.connection, &config)?.console(&attempt)
         })
         .await
+    }
+
+    async fn changed(&self) {
+        self.events.notified().await;
     }
 }

@@ -88,4 +88,10 @@ pub trait Cloud: Send + Sync + 'static {
 
     /// The end of the console's text, where there is one.
     async fn console(&self, instance: &CloudInstance) -> Result<Option<String>>;
+
+    /// Ends when something may have changed since the last call, for clouds that tell: then a
+    /// look is due before its time. A hint, which may be wrong, late or lost.
+    async fn changed(&self) {
+        std::future::pending::<()>().await;
+    }
 }

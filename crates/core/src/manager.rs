@@ -115,4 +115,10 @@ pub trait CloudRunnerManager: Send + Sync {
     /// # On failure
     /// One failing runner is one error item, and the stream goes on.
     fn cleanup<'a>(&'a self, token: &'a RemoveToken) -> BoxStream<'a, Result<RunnerMetrics>>;
+
+    /// Ends when runners may have changed since the last call, where the backend is told of
+    /// changes; never elsewhere. A hint to look sooner: a lost one costs time, never correctness.
+    async fn changed(&self) {
+        std::future::pending::<()>().await;
+    }
 }

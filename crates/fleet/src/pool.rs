@@ -242,6 +242,7 @@ impl Pool {
                 return;
             }
             let wake = self.next_list.min(self.next_sweep);
+            let manager = self.context.pool.manager.clone();
             // In this order, so that a simulation's seed decides what happens.
             tokio::select! {
                 biased;
@@ -258,6 +259,11 @@ impl Pool {
                 }
                 true = self.others.changed() => {}
                 Ok(()) = self.feed.changed() => {}
+                () = manager.changed() => {
+                    // A little later: changes come in swarms.
+                    let soon = Instant::now() + self.rhythm.poll_interval / 10;
+                    self.next_list = self.next_list.min(soon);
+                }
                 () = tokio::time::sleep_until(wake) => {}
             }
             self.take_the_rest().await;

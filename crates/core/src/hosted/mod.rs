@@ -184,4 +184,8 @@ impl<C: Cloud> CloudRunnerManager for HostedRunners<C> {
     fn cleanup<'a>(&'a self, _token: &'a RemoveToken) -> BoxStream<'a, Result<RunnerMetrics>> {
         self.sweep()
     }
+
+    async fn changed(&self) {
+        self.cloud.changed().await;
+    }
 }
