@@ -125,8 +125,8 @@ pub(super) fn spec(spec: &LaunchSpec, config: &BootConfig) -> Result<()> {
         no_credentials("the repository policy service's URL", &policy.url)?;
     }
     let group = spec.github.github_path.group().unwrap_or_default();
-    if group.chars().any(char::is_control) {
-        return wrong("the runner group's name holds control characters");
+    if group.contains('\0') {
+        return wrong("the runner group's name holds a NUL character");
     }
     proxy(spec.support.proxy_config.as_ref(), config)
 }
