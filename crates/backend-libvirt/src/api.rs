@@ -167,10 +167,19 @@ fn classify(code: ErrorNumber, domain: ErrorDomain) -> (ErrorKind, Retry) {
     }
 }
 
+/// Whether an error's words are those of a host that is full. QEMU and the file system say so
+/// under codes that stand for anything.
+fn is_full(words: &str) -> bool {
+    words.contains("Cannot allocate memory") || words.contains("No space left on device")
+}
+
 /// An error of a call. `action` fits after "cannot".
 pub(crate) fn failed(action: &str) -> impl Fn(virt::error::Error) -> Error {
     move |error| {
-        let (kind, retry) = classify(error.code(), error.domain());
+        let (kind, retry) = match is_full(error.message()) {
+            true => classify(ErrorNumber::NoMemory, error.domain()),
+            false => classify(error.code(), error.domain()),
+        };
         let message = format!("cannot {action}: {}", error.message());
         Error::new(kind, message).with_retry(retry)
     }

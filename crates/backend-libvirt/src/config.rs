@@ -56,6 +56,7 @@ pub struct LibvirtConfig {
 /// One host.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "LibvirtHost")]
 pub struct HostConfig {
     /// Its libvirt URI: `qemu:///system`, `qemu+ssh://user@host/system`,
     /// `qemu+tls://host/system`, …
@@ -68,6 +69,7 @@ pub struct HostConfig {
 /// What runs the guest's code.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[schemars(rename = "LibvirtAccelerator")]
 pub enum Accelerator {
     /// KVM where the host has it; else QEMU's own translator, with a warning.
     #[default]
@@ -81,6 +83,7 @@ pub enum Accelerator {
 /// What boots the guest.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[schemars(rename = "LibvirtFirmware")]
 pub enum Firmware {
     /// A BIOS (x64 only).
     #[default]
@@ -92,6 +95,7 @@ pub enum Firmware {
 /// A kernel on the host, booted directly.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "LibvirtKernel")]
 pub struct Kernel {
     /// The kernel's file on the host.
     pub path: PathBuf,
@@ -105,6 +109,7 @@ pub struct Kernel {
 /// What the guest's network card is plugged into.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[schemars(rename = "LibvirtNetwork")]
 pub enum Network {
     /// A network of libvirt, by name. It must be active.
     Network(String),

@@ -145,16 +145,21 @@ impl Bench {
         Ok(manager.name_prefix().runner_name(&id))
     }
 
-    /// Waits until a runner is active, healthy and without a job.
+    /// Waits until a runner is active, healthy and installed. A guest that boots cannot be asked
+    /// yet.
     pub(crate) async fn listening(
         &self,
         manager: &Connected,
         id: &InstanceId,
     ) -> Result<CloudRunnerInstance, Failure> {
+        let waits = [
+            "the runner is being installed",
+            "the guest cannot be reached yet",
+        ];
         self.until(manager, id, "active and healthy", |runner| {
             runner.state == CloudRunnerState::Active
                 && runner.health == HealthState::Healthy
-                && runner.health_reason != "the runner is being installed"
+                && !waits.contains(&runner.health_reason.as_str())
         })
         .await
     }

@@ -11,10 +11,10 @@ fail() {
     exit 1
 }
 
-# How long something may take to come about, in tenths of a second.
+# Waits until a command succeeds, for so many tenths of a second.
 wait_for() {
-    local what=$1 tenths=$2
-    shift 2
+    local tenths=$1
+    shift
     until "$@" >/dev/null 2>&1; do
         tenths=$((tenths - 1))
         [ "$tenths" -gt 0 ] || return 1
@@ -101,7 +101,7 @@ make_image() {
     stage=$(mktemp -d "$cache/image.XXXXXX")
     tar -xf "$tar" -C "$stage"
     install -m 755 "$here/guest/init.sh" "$stage/sbin/guest-init"
-    install -D -m 755 "$here/guest/seed.py" "$stage/usr/local/lib/guest/seed.py"
+    install -D -m 755 -t "$stage/usr/local/lib/guest" "$here"/guest/*.py
     install -m 755 "$here/guest/cloud-init.sh" "$stage/usr/local/bin/cloud-init"
     install -d "$stage/opt/suite-runner/bin"
     install -m 755 "$here"/guest/runner/*.sh "$stage/opt/suite-runner/"
@@ -139,7 +139,8 @@ remember() {
 # hidden: the guests are the same everywhere.
 start_host() {
     local dir=$PEER_STATE/$1
-    if is_running "$dir/libvirtd.is" && virsh_on "$1" uri >/dev/null 2>&1; then
+    if is_running "$dir/libvirtd.is" && virsh_on "$1" uri >/dev/null 2>&1 &&
+        cmp --silent "$cache/image.key" "$dir/image.key"; then
         return
     fi
     stop_host "$1"
@@ -148,6 +149,7 @@ start_host() {
     mkdir -p "$dir"/etc/storage
     rm -f "$dir/lib/images/"*
     cp --reflink=auto "$cache/image.qcow2" "$dir/lib/images/image.qcow2"
+    cp "$cache/image.key" "$dir/image.key"
     echo "host_uuid = \"$(cat /proc/sys/kernel/random/uuid)\"" >>"$dir/etc/libvirtd.conf"
     touch "$dir/no-kvm"
     setsid unshare --mount --propagation private "$here/host.sh" "$dir" \
@@ -157,7 +159,7 @@ start_host() {
     }
     remember "$dir/run/virtlogd.pid" "$dir/virtlogd.is"
     remember "$dir/run/libvirtd.pid" "$dir/libvirtd.is"
-    if ! wait_for 'the daemon' 600 virsh_on "$1" uri; then
+    if ! wait_for 600 virsh_on "$1" uri; then
         tail -n 40 "$dir"/log/*.log >&2
         fail "host $1 gives no answer"
     fi
@@ -183,7 +185,7 @@ stop_host() {
             read -r pid _ <"$dir/$daemon.is"
             kill "$pid" 2>/dev/null || true
             gone() { ! is_running "$dir/$daemon.is"; }
-            wait_for "the end of $daemon" 100 gone || kill -9 "$pid" 2>/dev/null || true
+            wait_for 100 gone || kill -9 "$pid" 2>/dev/null || true
         fi
         rm -f "$dir/$daemon.is"
     done

@@ -12,10 +12,10 @@ read -r pid _ <"$dir/libvirtd.is"
 read -r logger _ <"$dir/virtlogd.is"
 kill -9 "$pid"
 gone() { ! is_running "$dir/libvirtd.is"; }
-wait_for 'its end' 100 gone || fail 'libvirtd does not end'
+wait_for 100 gone || fail 'libvirtd does not end'
 sleep "${2:-0}"
 rm -f "$dir/run/libvirtd.pid"
 nsenter --mount="/proc/$logger/ns/mnt" libvirtd --daemon \
     --config /etc/libvirt/libvirtd.conf --pid-file /run/libvirt/libvirtd.pid
 remember "$dir/run/libvirtd.pid" "$dir/libvirtd.is"
-wait_for 'the daemon' 600 virsh_on "$1" uri || fail "host $1 gives no answer"
+wait_for 600 virsh_on "$1" uri || fail "host $1 gives no answer"

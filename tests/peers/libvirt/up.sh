@@ -20,6 +20,7 @@ for host in $hosts; do
     start_host "$host"
 done
 {
+    echo "PEER_STATE=$PEER_STATE"
     for host in $hosts; do
         echo "LIBVIRT_SOCKET_${host^^}=$PEER_STATE/$host/run/libvirt-sock"
         echo "LIBVIRT_POOL_${host^^}=$PEER_STATE/$host/lib/images"

@@ -26,9 +26,18 @@ for port in /sys/class/virtio-ports/*; do
     fi
 done
 
+for word in $(cat /proc/cmdline); do
+    case $word in
+    guest.relay=*) /usr/local/lib/guest/relay.py "${word#guest.relay=}" & ;;
+    esac
+done
+
 mount -o ro /dev/vdb /run/seed
 hostname "$(sed -n 's/.*"local-hostname":"\([^"]*\)".*/\1/p' /run/seed/meta-data)"
-/usr/local/lib/guest/seed.py /run/seed/user-data >/dev/console 2>&1
+# The seed's credential is for root alone, as cloud-init has it.
+(umask 077 && cp /run/seed/user-data /run/user-data)
+umount /run/seed
+/usr/local/lib/guest/seed.py /run/user-data >/dev/console 2>&1
 
 while :; do
     sleep 3600 &
