@@ -149,15 +149,34 @@ peer_up() {
     write_env "$(make_https)"
 }
 
-# Stops exactly what was started: the instances of this peer's own server, and the server.
-peer_down() {
-    local pid names
-    if pid=$(daemon_pid); then
-        names=$(timeout 30 "$CLI" list --format csv --columns n 2>/dev/null) || names=''
-        if [ -n "$names" ]; then
-            # shellcheck disable=SC2086  # One word for each name.
-            timeout 120 "$CLI" delete --force $names >/dev/null 2>&1 || true
+# Deletes the instances of all projects of this peer's own server.
+delete_instances() {
+    local project name
+    timeout 30 "$CLI" list --all-projects --format csv --columns en 2>/dev/null |
+        while IFS=, read -r project name; do
+            timeout 60 "$CLI" delete --force --project "$project" "$name" >/dev/null 2>&1 || true
+        done
+}
+
+# Ends what the daemon's helpers keep alive when it cannot be asked any more: the processes of its
+# program that were started for this data folder, and their children, the instances.
+end_helpers() {
+    local program pid
+    program=$(readlink -f "$(command -v "$DAEMON")")
+    for pid in $(cd /proc && echo [0-9]*); do
+        if [ "$(readlink "/proc/$pid/exe")" = "$program" ] &&
+            tr '\0' '\n' <"/proc/$pid/environ" | grep -qx -e "LXD_DIR=$data" -e "INCUS_DIR=$data"; then
+            pkill -KILL -P "$pid" || true
+            kill -KILL "$pid" || true
         fi
+    done 2>/dev/null
+}
+
+# Stops exactly what was started: the server, and the instances that it hosts.
+peer_down() {
+    local pid
+    if pid=$(daemon_pid); then
+        delete_instances || true
         kill "$pid"
         for _ in $(seq 150); do
             if ! daemon_pid >/dev/null; then
@@ -165,10 +184,8 @@ peer_down() {
             fi
             sleep 0.2
         done
-        if daemon_pid >/dev/null; then
-            kill -9 "$pid"
-        fi
     fi
+    end_helpers
     rm -f "$pid_file"
     # What the daemon leaves mounted would keep its folder from ever being removed.
     awk -v below="$data/" 'index($5, below) == 1 { print $5 }' /proc/self/mountinfo | sort -r |
