@@ -109,10 +109,17 @@ fn lay_out_runner() {
     write_runner_folder(&folder, &program).expect("a folder");
 }
 
-fn until(what: &str, folder: &Path, met: impl Fn() -> bool) {
+/// Waits until something is met, and fails when it is not in time or the program has ended.
+fn until(what: &str, manager: &mut Manager, folder: &Path, met: impl Fn() -> bool) {
     let end = Instant::now() + DEADLINE;
     while !met() {
         let log = || fs::read_to_string(folder.join("log")).unwrap_or_default();
+        let ended = manager.0.try_wait().expect("a child");
+        assert!(
+            ended.is_none(),
+            "the program ended with {ended:?}\n{}",
+            log()
+        );
         assert!(Instant::now() < end, "not in time: {what}\n{}", log());
         std::thread::sleep(Duration::from_millis(500));
     }
@@ -140,7 +147,7 @@ async fn twenty_jobs_run_on_servers_and_nothing_is_left() {
         .stdout(Stdio::null())
         .stderr(log)
         .spawn();
-    let manager = Manager(child.expect("the program starts"));
+    let mut manager = Manager(child.expect("the program starts"));
     let done = || {
         let done = |id: &u64| {
             sim.job(*id)
@@ -148,17 +155,25 @@ async fn twenty_jobs_run_on_servers_and_nothing_is_left() {
         };
         jobs.iter().filter(|id| done(id)).count()
     };
-    until("all jobs are done", folder.path(), || done() == JOBS);
+    until("all jobs are done", &mut manager, folder.path(), || {
+        done() == JOBS
+    });
     println!(
         "openstack: {JOBS} jobs done in {:.0} s, at most 5 servers at once",
         start.elapsed().as_secs_f64()
     );
-    until("nothing is left on the cloud", folder.path(), || {
-        counts() == [0, 0, 0]
-    });
-    until("nothing is left on GitHub", folder.path(), || {
-        sim.runners().is_empty()
-    });
+    until(
+        "nothing is left on the cloud",
+        &mut manager,
+        folder.path(),
+        || counts() == [0, 0, 0],
+    );
+    until(
+        "nothing is left on GitHub",
+        &mut manager,
+        folder.path(),
+        || sim.runners().is_empty(),
+    );
     drop(manager);
     let keys = fs::read_dir(folder.path().join("openstack/keys"))
         .expect("a folder")
