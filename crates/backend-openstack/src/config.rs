@@ -70,6 +70,7 @@ pub struct OpenstackConfig {
 /// A boot volume.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "OpenstackBootVolume")]
 pub struct BootVolume {
     /// Its size, in GiB.
     pub size_gib: u32,
@@ -80,6 +81,7 @@ pub struct BootVolume {
 /// A security group, made when it is absent. Rules that it lacks are added; none is removed.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "OpenstackSecurityGroup")]
 pub struct SecurityGroup {
     /// Its name. Default: `github-runner-v1`.
     #[serde(default = "group")]
@@ -96,6 +98,7 @@ pub struct SecurityGroup {
 /// A rule of a security group, for IPv4.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "OpenstackRule")]
 pub struct Rule {
     /// The direction, seen from the server.
     pub direction: Direction,
@@ -110,6 +113,7 @@ pub struct Rule {
 /// The direction of a connection, seen from the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
+#[schemars(rename = "OpenstackDirection")]
 pub enum Direction {
     /// To the server.
     Ingress,
