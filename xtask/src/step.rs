@@ -10,6 +10,7 @@ pub(crate) enum Step {
     Clippy,
     Features,
     Test,
+    Bootstrap,
     Simulation,
     Conformance,
     Docs,
@@ -25,6 +26,7 @@ impl Step {
             Self::Clippy => "clippy",
             Self::Features => "features",
             Self::Test => "test",
+            Self::Bootstrap => "bootstrap",
             Self::Simulation => "simulation",
             Self::Conformance => "conformance",
             Self::Docs => "docs",
@@ -39,6 +41,9 @@ impl Step {
             Self::Clippy => "no warning in any target, with all features",
             Self::Features => "the program builds with each feature alone and with none",
             Self::Test => "unit, contract and whole-program tests, with all features",
+            Self::Bootstrap => {
+                "Debian's tools take the scripts, and instances that boot by them run their jobs"
+            }
             Self::Simulation => "the fleet keeps its invariants under thousands of seeds of faults",
             Self::Conformance => {
                 "every backend keeps the contract on its real peer, and its page is current"

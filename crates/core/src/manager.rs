@@ -4,8 +4,9 @@ use async_trait::async_trait;
 use futures::stream::BoxStream;
 
 use crate::{
-    Capability, CloudRunnerInstance, CloudRunnerState, GitHubRunnerConfig, InstanceId, NamePrefix,
-    RemoveToken, Result, RunnerCredential, RunnerMetrics, SupportServiceConfig,
+    Capability, CloudRunnerInstance, CloudRunnerState, Error, ErrorKind, GitHubRunnerConfig, Guest,
+    InstanceId, NamePrefix, RemoveToken, Result, RunnerCredential, RunnerMetrics,
+    SupportServiceConfig,
 };
 
 /// What [`CloudRunnerManager::create_runner`] needs.
@@ -120,5 +121,17 @@ pub trait CloudRunnerManager: Send + Sync {
     /// changes; never elsewhere. A hint to look sooner: a lost one costs time, never correctness.
     async fn changed(&self) {
         std::future::pending::<()>().await;
+    }
+
+    /// The way into an instance, for operators ([`Capability::shell`]).
+    ///
+    /// # Behavior
+    /// An unknown id is `Ok(None)`. What the operator does there is theirs to answer for.
+    ///
+    /// # On failure
+    /// Changes nothing. [`ErrorKind::Unsupported`] where the backend opens none.
+    async fn guest(&self, _id: &InstanceId) -> Result<Option<Box<dyn Guest>>> {
+        let message = "this backend opens no way into its instances";
+        Err(Error::new(ErrorKind::Unsupported, message))
     }
 }

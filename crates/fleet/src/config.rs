@@ -1,5 +1,6 @@
 //! What the fleet is told.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use runner_manager_core::{
@@ -9,7 +10,7 @@ use runner_manager_github::ScaleSetSpec;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::DemandSource;
+use crate::{DemandSource, ManagerServices};
 
 /// How a runner registers with GitHub.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
@@ -92,6 +93,8 @@ pub struct PoolConfig {
     pub architecture: Architecture,
     /// The services around its runners.
     pub support: SupportServiceConfig,
+    /// What surrounds the runners of all pools.
+    pub services: Arc<ManagerServices>,
     /// How its runners register.
     pub registration: Registration,
     /// What tells how many runners it shall hold.

@@ -62,6 +62,7 @@ struct Running {
 }
 
 struct PoolHandle {
+    config: Arc<PoolConfig>,
     /// Its own source of demand, if it has one, and where that tells.
     source: Option<SourceHandle>,
     feed: Arc<watch::Sender<Feed>>,
@@ -200,6 +201,7 @@ impl Fleet {
             if pool.commands.send(command).await.is_ok() {
                 let events = scope.events.clone();
                 pool.change_source(&config, &self.shared, events).await;
+                pool.config = config;
                 return Ok(());
             }
         }
@@ -221,6 +223,7 @@ impl Fleet {
         running.pools.insert(
             name,
             PoolHandle {
+                config: config.clone(),
                 source: source::start(&config, &self.shared, feed.clone(), scope.events.clone()),
                 feed,
                 commands,
@@ -364,6 +367,26 @@ impl Fleet {
     /// The store, and the time.
     pub(crate) fn stored(&self) -> (&Store, jiff::Timestamp) {
         (&self.shared.store, self.shared.clock.now())
+    }
+
+    /// The pool that a runner of this name belongs to.
+    pub(crate) async fn pool_of(&self, name: &RunnerName) -> Option<Arc<PoolConfig>> {
+        let running = self.running.lock().await;
+        let mut pools = running.pools.values().map(|pool| &pool.config);
+        pools.find(|pool| pool.prefix() == name.prefix()).cloned()
+    }
+
+    /// Sends a command to a pool. One that has ended needs none, and one that is flooded finds
+    /// by its next look what it was to be told.
+    pub(crate) async fn command(&self, pool: &str, command: Command) {
+        let running = self.running.lock().await;
+        let handle = running.pools.get(pool);
+        if handle.is_some_and(|handle| handle.commands.try_send(command).is_err()) {
+            tracing::warn!(
+                pool,
+                "too many commands at once; the next look finds what was missed"
+            );
+        }
     }
 
     /// Hands an event to the watchers of these scopes.

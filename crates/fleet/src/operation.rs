@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use crate::PoolConfig;
 use crate::chance::Chance;
 use crate::decide::{Order, Why};
+use crate::events::{Events, Reconciliation};
 use crate::queues::Queues;
 use crate::registrar::Enrolment;
 
@@ -131,6 +132,16 @@ impl Context {
         self.shared.clock.now()
     }
 
+    pub(crate) fn events(&self) -> Events<'_> {
+        Events {
+            store: self.store(),
+            github: &self.shared.github,
+            file: self.pool.services.events_file.as_ref(),
+            pool: &self.pool.name,
+            now: self.now(),
+        }
+    }
+
     async fn remove_token(&self) -> Result<RemoveToken> {
         let path = &self.pool.github_path;
         self.shared
@@ -178,11 +189,15 @@ impl Context {
             *github_id = Some(id);
             self.store().set_github_id(name, id).await?;
         }
+        let mut support = self.pool.support.clone();
+        if let Some(policy) = &self.pool.services.repo_policy {
+            support.repo_policy_compliance = Some(policy.buy().await?);
+        }
         let request = CreateRunner {
             id: name.instance_id().clone(),
-            credential,
+            credential: self.hand_over(name, credential, &support).await?,
             github,
-            support: self.pool.support.clone(),
+            support,
         };
         self.pool.manager.create_runner(request).await?;
         self.store()
@@ -262,7 +277,7 @@ impl Context {
             .delete_runner(name.instance_id(), &token)
             .await?;
         if let Some(metrics) = metrics {
-            self.store().record_metrics(&metrics).await?;
+            self.events().of_metrics(&metrics).await?;
         }
         if order == Order::InstanceFirst && may_be_registered {
             match self.unregister(name, enrolment).await {
@@ -293,7 +308,16 @@ impl Context {
         self,
         registrations: Vec<(u64, RunnerName)>,
         instances: Vec<RunnerName>,
+        mut event: Reconciliation,
     ) -> Done {
+        let began = Instant::now();
+        self.clean(registrations, instances).await;
+        event.took(began.elapsed());
+        self.events().reconciliation(&event).await;
+        Done::Swept
+    }
+
+    async fn clean(&self, registrations: Vec<(u64, RunnerName)>, instances: Vec<RunnerName>) {
         let pool = self.pool.name.as_str();
         for (id, name) in registrations {
             tracing::info!(pool, runner = %name, "remove orphan registration");
@@ -310,7 +334,7 @@ impl Context {
             Ok(token) => token,
             Err(error) => {
                 tracing::warn!(pool, %error, "cannot sweep without a remove token");
-                return Done::Swept;
+                return;
             }
         };
         for name in instances {
@@ -327,14 +351,13 @@ impl Context {
         let mut cleanup = self.pool.manager.cleanup(&token);
         while let Some(item) = cleanup.next().await {
             let recorded = match item {
-                Ok(metrics) => self.store().record_metrics(&metrics).await,
+                Ok(metrics) => self.events().of_metrics(&metrics).await,
                 Err(error) => Err(error),
             };
             if let Err(error) = recorded {
                 tracing::warn!(pool, %error, "cleanup left something for the next time");
             }
         }
-        Done::Swept
     }
 }
 

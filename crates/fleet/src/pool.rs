@@ -23,7 +23,7 @@ use crate::orphans::OrphanRegistrations;
 use crate::registrar::Enrolment;
 use crate::route::Route;
 use crate::scope::ScopeView;
-use crate::{FleetConfig, PoolConfig, PoolSnapshot};
+use crate::{FleetConfig, Phase, PoolConfig, PoolSnapshot};
 
 /// How many removals of one pool go on at once.
 const MAX_REMOVALS: usize = 16;
@@ -54,6 +54,8 @@ pub(crate) enum Command {
         oneshot::Sender<Vec<(RunnerName, oneshot::Receiver<Removed>)>>,
     ),
     Drain(oneshot::Sender<()>),
+    /// An instance says how far it is.
+    Heard(RunnerName, Phase),
 }
 
 /// What a pool is there for.
@@ -87,6 +89,8 @@ struct Runner {
     missing: Option<(Instant, bool)>,
     ordered: Option<Order>,
     waiting: Vec<oneshot::Sender<Removed>>,
+    /// How far its instance says that it is.
+    heard: Option<Phase>,
 }
 
 impl Runner {
@@ -101,6 +105,7 @@ impl Runner {
             missing: None,
             ordered: None,
             waiting: Vec::new(),
+            heard: None,
         }
     }
 
@@ -163,6 +168,8 @@ pub(crate) struct Pool {
 struct Counters {
     launched: u64,
     failed: u64,
+    /// Runners that failed since the last event of the pool.
+    crashed: usize,
     last_error: Option<String>,
     backend_error: Option<String>,
 }
@@ -322,6 +329,11 @@ impl Pool {
             }
             Command::Retire => self.duty = Duty::Retiring,
             Command::Drain(drained) => self.draining = Some(drained),
+            Command::Heard(name, phase) => {
+                if let Some(runner) = self.runners.get_mut(&name) {
+                    runner.heard = Some(phase);
+                }
+            }
             Command::Remove(which, reply) => {
                 let order = match which {
                     Which::Idle => Order::RegistrationFirst,
@@ -438,6 +450,12 @@ impl Pool {
             return;
         };
         runner.hold = Hold::Operation;
+        let failed = match why {
+            Why::Late | Why::Lost => true,
+            Why::Ended => runner.state < RunnerState::Busy,
+            _ => false,
+        };
+        self.counters.crashed += usize::from(failed);
         let ended = why == Why::Ended
             && (runner.state == RunnerState::Busy
                 || self.view.borrow().finished.contains(&name.to_string()));
@@ -470,8 +488,9 @@ impl Pool {
             .map(|i| i.name.clone())
             .collect();
         self.sweeping = true;
+        let event = self.reconciliation();
         self.operations
-            .spawn(self.context.clone().sweep(registrations, orphans));
+            .spawn(self.context.clone().sweep(registrations, orphans, event));
     }
 
     fn publish(&self) {

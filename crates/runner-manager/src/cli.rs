@@ -43,6 +43,14 @@ enum Command {
     Run(Config),
     /// Checks a configuration: the file, the backends, the access to GitHub.
     Check(Config),
+    /// Prints the user-data that an instance of a pool would boot with, secrets masked.
+    Render {
+        #[command(flatten)]
+        config: Config,
+        /// The pool.
+        #[arg(long)]
+        pool: String,
+    },
     /// Lists, shows and removes runners.
     #[command(subcommand)]
     Runners(Runners),
@@ -94,6 +102,16 @@ enum Runners {
         deadline: Deadline,
         /// The runner's name.
         name: String,
+    },
+    /// Opens a shell on a runner's instance, or runs one command there.
+    Shell {
+        #[command(flatten)]
+        config: Config,
+        /// The runner's name.
+        name: String,
+        /// The command and its arguments, after `--`. Without one, an interactive shell.
+        #[arg(last = true)]
+        command: Vec<String>,
     },
     /// Removes the idle runners, and waits until they are gone. The pools then launch what
     /// they need.
@@ -213,6 +231,12 @@ async fn dispatch(arguments: Arguments) -> Result<ExitCode> {
         Command::Demo(options) => return crate::demo::run(options, json).await,
         Command::Run(config) => run::run(&config.config).await?,
         Command::Check(config) => return run::check(&config.config, json).await,
+        Command::Render { config, pool } => crate::render::render(&config.config, &pool)?,
+        Command::Runners(Runners::Shell {
+            config,
+            name,
+            command,
+        }) => return crate::shell::shell(&config.config, &name, command).await,
         Command::Runners(command) => runners(command, json).await?,
         Command::Pools(Pools::List(config)) => operate::list_pools(&config.config, json).await?,
         Command::Jobs(Jobs::List { config, limit }) => {
@@ -244,6 +268,8 @@ async fn runners(command: Runners, json: bool) -> Result<()> {
             let live_only = if all { Live::All } else { Live::Yes };
             operate::list_runners(&config.config, pool, live_only, json).await
         }
+        // Answered by the caller, for its exit code is that of the command.
+        Runners::Shell { .. } => Ok(()),
         Runners::Show { config, name } => operate::show_runner(&config.config, &name, json).await,
         Runners::Delete {
             config,

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use runner_manager_core::{
-    BackendContext, Budgets, Error, ErrorKind, GitHubPath, Labels, NamePrefix, Result, Secret,
-    SecretSource, SupportServiceConfig, SystemClock, Timings,
+    BackendContext, Budgets, Connected, Error, ErrorKind, GitHubPath, Labels, NamePrefix, Result,
+    Secret, SecretSource, SystemClock, Timings,
 };
 use runner_manager_fleet::{
     Architecture, DemandSource, FleetConfig, PlannerConfig, PoolConfig, Registration,
@@ -20,6 +20,7 @@ use serde::Deserialize;
 use url::{Host, Url};
 
 use crate::backends;
+use crate::services::{Callback, EventsSection, Services, check_events};
 
 /// The whole file. `docs/configuration.md` describes every key.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -28,6 +29,8 @@ pub(crate) struct Config {
     pub(crate) manager: Manager,
     pub(crate) github: GitHubSection,
     webhook: Option<Webhook>,
+    pub(crate) callback: Option<Callback>,
+    events: Option<EventsSection>,
     #[serde(rename = "pool", default)]
     pub(crate) pools: Vec<Pool>,
     /// The text that was read, to point at lines.
@@ -109,15 +112,17 @@ pub(crate) struct Pool {
     #[serde(default)]
     repositories: Vec<String>,
     #[schemars(with = "Vec<String>")]
-    labels: Labels,
+    pub(crate) labels: Labels,
     #[serde(default)]
-    architecture: Architecture,
+    pub(crate) architecture: Architecture,
     #[serde(default)]
-    registration: Registration,
+    pub(crate) registration: Registration,
     #[serde(default)]
     priority: i32,
     scale_set: Option<ScaleSet>,
     planner: Option<Planner>,
+    #[serde(default)]
+    pub(crate) services: Services,
     #[serde(default)]
     min_idle: usize,
     max: usize,
@@ -182,7 +187,7 @@ impl Planner {
 }
 
 /// Whether an address is plain HTTP that does not leave this machine.
-fn is_local(url: &Url) -> bool {
+pub(crate) fn is_local(url: &Url) -> bool {
     let loopback = match url.host() {
         Some(Host::Domain(name)) => name == "localhost",
         Some(Host::Ipv4(ip)) => ip.is_loopback(),
@@ -282,8 +287,11 @@ impl Config {
                     .check()
                     .map_err(|e| e.with_context("pool", &pool.name))?;
             }
-            backends::find(&pool.backend).map_err(|e| e.with_context("pool", &pool.name))?;
+            let named = |e: Error| e.with_context("pool", &pool.name);
+            pool.services.check().map_err(named)?;
+            backends::find(&pool.backend).map_err(named)?;
         }
+        check_events(config.events.as_ref())?;
         Ok(config)
     }
 
@@ -395,6 +403,26 @@ impl Config {
         Ok(scopes)
     }
 
+    /// The web address of GitHub.
+    pub(crate) fn github_url(&self) -> Url {
+        self.github.url.clone()
+    }
+
+    /// Connects the backend of the pool with this prefix.
+    pub(crate) async fn connect_one(
+        &self,
+        prefix: &NamePrefix,
+        budgets: &Budgets,
+    ) -> Result<Connected> {
+        for pool in &self.pools {
+            if pool.prefix()? == *prefix {
+                return Ok(pool.connect(self, budgets).await?.manager);
+            }
+        }
+        let message = "no pool has this prefix; `pools list` shows the pools";
+        Err(Error::new(ErrorKind::NotFound, message).with_context("prefix", prefix))
+    }
+
     /// Connects the backend of every pool. Pools of one API account share its budget.
     pub(crate) async fn connect(&self, budgets: &Budgets) -> Result<Vec<PoolConfig>> {
         let mut pools = Vec::new();
@@ -408,14 +436,14 @@ impl Config {
                     None => error,
                 }
             };
-            pools.push(pool.connect(budgets).await.map_err(at)?);
+            pools.push(pool.connect(self, budgets).await.map_err(at)?);
         }
         Ok(pools)
     }
 }
 
 impl Pool {
-    fn prefix(&self) -> Result<NamePrefix> {
+    pub(crate) fn prefix(&self) -> Result<NamePrefix> {
         match &self.prefix {
             Some(prefix) => Ok(prefix.clone()),
             None => NamePrefix::new(self.name.clone()).map_err(|e| {
@@ -488,7 +516,30 @@ impl Pool {
         }))
     }
 
-    async fn connect(&self, budgets: &Budgets) -> Result<PoolConfig> {
+    /// Whether its backend boots instances by cloud-init: its section then has the key `boot`.
+    pub(crate) fn boots(&self) -> bool {
+        let backend = backends::find(&self.backend);
+        backend.is_ok_and(|backend| {
+            let schema = (backend.schema)().to_value();
+            schema["properties"].get("boot").is_some()
+        })
+    }
+
+    /// The section of its backend.
+    pub(crate) fn section(&self) -> Result<serde_json::Value> {
+        let section = match self.backend.as_str() {
+            "ec2" => &self.ec2,
+            "external" => &self.external,
+            "libvirt" => &self.libvirt,
+            "lxd" => &self.lxd,
+            "openstack" => &self.openstack,
+            _ => &self.process,
+        };
+        serde_json::to_value(section.clone().unwrap_or_default())
+            .map_err(|e| wrong("cannot read the backend's section").with_source(e))
+    }
+
+    async fn connect(&self, whole: &Config, budgets: &Budgets) -> Result<PoolConfig> {
         let backend = backends::find(&self.backend)?;
         let timings = Timings {
             grace: Duration::from_secs(self.grace_seconds),
@@ -500,25 +551,18 @@ impl Pool {
             clock: Arc::new(SystemClock),
             budgets: budgets.clone(),
         };
-        let section = match backend.scheme {
-            "ec2" => &self.ec2,
-            "external" => &self.external,
-            "libvirt" => &self.libvirt,
-            "lxd" => &self.lxd,
-            "openstack" => &self.openstack,
-            _ => &self.process,
-        };
-        let section = serde_json::to_value(section.clone().unwrap_or_default())
-            .map_err(|e| wrong("cannot read the backend's section").with_source(e))?;
         Ok(PoolConfig {
             name: self.name.clone(),
             backend: backend.scheme,
-            manager: (backend.connect)(context, section).await?,
+            manager: (backend.connect)(context, self.section()?).await?,
             github_path: self.github_path()?,
             repositories: self.repositories()?,
             labels: self.labels.clone(),
             architecture: self.architecture,
-            support: SupportServiceConfig::default(),
+            support: self.services.support()?,
+            services: self
+                .services
+                .of_manager(whole.callback.as_ref(), whole.events.as_ref())?,
             registration: self.registration,
             source: self.source()?,
             priority: self.priority,

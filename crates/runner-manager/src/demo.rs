@@ -167,6 +167,7 @@ async fn pool(work_dir: &Path, runner_dir: &Path) -> Result<PoolConfig> {
         labels: Labels::new(vec![Label::new(LABEL).map_err(invalid)?]).map_err(invalid)?,
         architecture: Architecture::X64,
         support: SupportServiceConfig::default(),
+        services: Arc::default(),
         registration: Registration::Jit,
         source: DemandSource::Queue,
         priority: 0,

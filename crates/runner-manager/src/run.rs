@@ -4,13 +4,14 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use runner_manager_core::{Budgets, Error, ErrorKind, Result, SystemClock};
-use runner_manager_fleet::Fleet;
-use runner_manager_server::{AdminServer, Redelivery, WebhookServer};
+use runner_manager_core::{Budgets, Error, ErrorKind, Result, Support, SystemClock};
+use runner_manager_fleet::{Fleet, PoolConfig};
+use runner_manager_server::{AdminServer, InstanceServer, Redelivery, WebhookServer};
 use runner_manager_store::Store;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::config::Config;
+use crate::services::Callback;
 use crate::watch::FileWatch;
 
 /// Runs until told to stop.
@@ -45,6 +46,13 @@ pub(crate) async fn run(path: &Path) -> Result<()> {
         )),
         None => None,
     };
+    let instances = match &config.callback {
+        Some(section) => {
+            let (listen, tls) = (section.listen, section.tls()?);
+            Some(InstanceServer::start(listen, tls, fleet.clone()).await?)
+        }
+        None => None,
+    };
     let listening = webhooks.as_ref().map(|w| w.address().to_string());
     tracing::info!(
         pools = config.pools.len(),
@@ -67,7 +75,7 @@ pub(crate) async fn run(path: &Path) -> Result<()> {
     }
     tracing::info!("no launches any more; runners stay at work");
     fleet.drain().await;
-    drop((operators, webhooks, redelivery));
+    drop((operators, webhooks, redelivery, instances));
     Ok(())
 }
 
@@ -80,6 +88,21 @@ fn on(kind: SignalKind) -> Result<Signal> {
     signal(kind).map_err(|e| Error::new(ErrorKind::Local, "cannot wait for signals").with_source(e))
 }
 
+/// A warning for a pool whose instances could claim their credential, and find it in their
+/// user-data instead.
+fn inline_credential(pool: &PoolConfig) -> Option<(bool, String, Option<String>)> {
+    let claims = &pool.manager.capability().claim;
+    if pool.services.callback.is_some() || matches!(claims, Support::Unsupported(_)) {
+        return None;
+    }
+    let what = format!(
+        "pool {}: the credential stands in user-data, where a job can read it",
+        pool.name
+    );
+    let advice = "set `[callback]`, so that instances claim it once";
+    Some((true, what, Some(advice.to_owned())))
+}
+
 /// Checks the file, then each backend, then what GitHub allows.
 pub(crate) async fn check(path: &Path, json: bool) -> Result<ExitCode> {
     let config = Config::read(path)?;
@@ -89,10 +112,14 @@ pub(crate) async fn check(path: &Path, json: bool) -> Result<ExitCode> {
         None,
     )];
     match config.connect(&Budgets::default()).await {
-        Ok(_) => findings.push((true, "every backend can be used".into(), None)),
+        Ok(pools) => {
+            findings.push((true, "every backend can be used".into(), None));
+            findings.extend(pools.iter().filter_map(inline_credential));
+        }
         Err(error) => findings.push((false, error.to_string(), None)),
     }
     config.webhook()?;
+    config.callback.as_ref().map(Callback::tls).transpose()?;
     let github = config.github()?;
     for pool in &config.pools {
         let checked = github.check(&pool.github_path()?).await;

@@ -331,6 +331,7 @@ fn pool(world: &Arc<World>, index: usize, plan: &PoolPlan) -> Result<PoolConfig>
         architecture: Architecture::X64,
         source: DemandSource::Queue,
         support: SupportServiceConfig::default(),
+        services: Arc::default(),
         registration: Registration::Jit,
         priority: plan.priority,
         min_idle: plan.min_idle,

@@ -1,10 +1,14 @@
 #![doc = include_str!("../README.md")]
 
+mod boots;
+mod events;
 mod jobs;
 mod open;
 mod runners;
 mod state;
 
+pub use boots::{Digest, NewBoot, Refusal};
+pub use events::Recorded;
 pub use jobs::{JobRow, JobStatus};
 pub use open::{Gate, Moment, Store};
 pub use runners::{Live, NewRunner, RunnerFilter, RunnerRow, Step};

@@ -12,7 +12,7 @@ use runner_manager_core::{Error, ErrorKind, Result};
 use rusqlite::{Connection, OpenFlags};
 
 /// The layout of the database; grows with every change of it.
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 
 const SCHEMA: &str = "
 CREATE TABLE runners (
@@ -38,6 +38,19 @@ CREATE INDEX jobs_open ON jobs (id) WHERE status != 'completed';
 const DELIVERIES: &str = "
 CREATE TABLE deliveries (id TEXT PRIMARY KEY, at INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 CREATE INDEX deliveries_at ON deliveries (at);
+";
+
+/// What layout 3 adds: what instances may claim, and events.
+const BOOTS_AND_EVENTS: &str = "
+CREATE TABLE boots (
+    runner TEXT PRIMARY KEY REFERENCES runners (name) ON DELETE CASCADE, nonce BLOB NOT NULL,
+    token BLOB NOT NULL, sealed BLOB, deadline INTEGER NOT NULL, heard INTEGER NOT NULL DEFAULT 0
+) STRICT;
+CREATE TABLE events (
+    at INTEGER NOT NULL, runner TEXT, event TEXT NOT NULL, line TEXT NOT NULL,
+    UNIQUE (runner, event)
+) STRICT;
+CREATE INDEX events_at ON events (at);
 ";
 
 /// The two sides of a piece of work.
@@ -264,7 +277,10 @@ fn prepare(connection: &mut Connection) -> rusqlite::Result<Option<i64>> {
         if version < 1 {
             transaction.execute_batch(SCHEMA)?;
         }
-        transaction.execute_batch(DELIVERIES)?;
+        if version < 2 {
+            transaction.execute_batch(DELIVERIES)?;
+        }
+        transaction.execute_batch(BOOTS_AND_EVENTS)?;
         transaction.pragma_update(None, "user_version", VERSION)?;
         transaction.commit()?;
     }

@@ -278,8 +278,8 @@ impl Store {
         .await
     }
 
-    /// Forgets runners that have been gone, jobs that have been completed and webhooks that were
-    /// taken before `older_than`; at most 1,000 of each in one call. The answer is how many rows went.
+    /// Forgets runners that have been gone, jobs that have been completed, events, and webhooks
+    /// that were taken before `older_than`; at most 1,000 of each in one call. The answer is how many rows went.
     ///
     /// # Errors
     /// When the database fails.
@@ -298,7 +298,11 @@ impl Store {
                 "DELETE FROM deliveries WHERE id IN (SELECT id FROM deliveries WHERE at < ?1 LIMIT 1000)",
                 [before],
             )?;
-            Ok(runners + jobs + deliveries)
+            let events = db.execute(
+                "DELETE FROM events WHERE rowid IN (SELECT rowid FROM events WHERE at < ?1 LIMIT 1000)",
+                [before],
+            )?;
+            Ok(runners + jobs + deliveries + events)
         })
         .await
     }

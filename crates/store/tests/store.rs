@@ -4,7 +4,10 @@
 
 use jiff::Timestamp;
 use runner_manager_core::{ErrorKind, InstanceId, NamePrefix, RunnerName};
-use runner_manager_store::{JobRow, JobStatus, Live, NewRunner, RunnerFilter, RunnerState, Store};
+use runner_manager_store::{
+    JobRow, JobStatus, Live, NewBoot, NewRunner, Recorded, Refusal, RunnerFilter, RunnerState,
+    Store,
+};
 
 fn name() -> RunnerName {
     NamePrefix::new("app")
@@ -178,5 +181,80 @@ async fn a_delivery_is_taken_once_and_tells_how_far_the_job_has_come() {
     assert!(
         store.prune(later).await.unwrap() >= 2,
         "old deliveries are forgotten"
+    );
+}
+
+#[tokio::test]
+async fn a_claim_is_served_once_in_time_and_to_its_own_nonce() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).await.unwrap();
+    let name = name();
+    let now = Timestamp::from_second(1_000).unwrap();
+    let boot = || NewBoot {
+        name: name.clone(),
+        nonce: [1; 32],
+        token: [2; 32],
+        sealed: b"secrets".to_vec(),
+        deadline: Timestamp::from_second(1_600).unwrap(),
+    };
+    store.insert_boot(boot()).await.unwrap_err();
+    insert(&store, &name).await.unwrap();
+    let claim = async |nonce, second| {
+        let at = Timestamp::from_second(second).unwrap();
+        store.claim(&name, [nonce; 32], at).await.unwrap()
+    };
+    let hear = async |token, rank| store.hear(&name, [token; 32], rank).await.unwrap();
+    assert_eq!(claim(1, 1_000).await, Err(Refusal::Unknown));
+    store.insert_boot(boot()).await.unwrap();
+    assert_eq!(claim(9, 1_000).await, Err(Refusal::Forged));
+    assert_eq!(claim(1, 1_601).await, Err(Refusal::Late));
+    assert_eq!(hear(2, 1).await, Err(Refusal::Replayed), "before the claim");
+    // It outlives the manager.
+    drop(store);
+    let store = Store::open(dir.path()).await.unwrap();
+    let claim = async |nonce, second| {
+        let at = Timestamp::from_second(second).unwrap();
+        store.claim(&name, [nonce; 32], at).await.unwrap()
+    };
+    let hear = async |token, rank| store.hear(&name, [token; 32], rank).await.unwrap();
+    assert_eq!(claim(1, 1_600).await, Ok(b"secrets".to_vec()));
+    assert_eq!(claim(1, 1_600).await, Err(Refusal::Replayed));
+    assert_eq!(hear(9, 1).await, Err(Refusal::Forged));
+    assert_eq!(hear(2, 3).await, Ok("p".to_owned()));
+    assert_eq!(hear(2, 3).await, Err(Refusal::Replayed));
+    assert_eq!(hear(2, 2).await, Err(Refusal::Replayed), "backwards");
+    store.insert_boot(boot()).await.unwrap();
+    store
+        .advance(&name, RunnerState::Deleting, now, None)
+        .await
+        .unwrap();
+    assert_eq!(claim(1, 1_000).await, Err(Refusal::Deleted));
+    assert_eq!(hear(2, 4).await, Err(Refusal::Deleted));
+}
+
+#[tokio::test]
+async fn a_runner_has_one_event_of_each_kind() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).await.unwrap();
+    let (name, now) = (name(), Timestamp::UNIX_EPOCH);
+    let record =
+        async |runner, kind, line| store.record_event(runner, kind, now, line).await.unwrap();
+    assert_eq!(
+        record(Some(&name), "runner_start", "1").await,
+        Recorded::New
+    );
+    assert_eq!(
+        record(Some(&name), "runner_start", "2").await,
+        Recorded::Before
+    );
+    assert_eq!(record(None, "reconciliation", "3").await, Recorded::New);
+    assert_eq!(record(None, "reconciliation", "4").await, Recorded::New);
+    assert_eq!(store.events(2).await.unwrap(), ["3", "4"]);
+    assert_eq!(
+        store
+            .prune(Timestamp::from_second(1).unwrap())
+            .await
+            .unwrap(),
+        3
     );
 }

@@ -1,5 +1,6 @@
 //! What each step does.
 
+mod bootstrap;
 mod deny;
 mod docs;
 mod features;
@@ -20,6 +21,7 @@ pub(crate) fn run(root: &Path, step: Step, without: &[String]) -> Result<()> {
         Step::Clippy => rust::lint(root),
         Step::Features => features::check(root),
         Step::Test => rust::test(root),
+        Step::Bootstrap => bootstrap::test(root),
         Step::Simulation => simulation::check(root),
         Step::Conformance => conform(root, without),
         Step::Docs => docs::check(root),

@@ -46,7 +46,7 @@ pub(super) fn assignments<'a>(
     prefix: &str,
     values: impl IntoIterator<Item = (&'a str, &'a str)>,
 ) -> Result<String> {
-    let mut text = String::from("# shellcheck shell=bash disable=SC2034\n");
+    let mut text = String::from("# shellcheck shell=bash disable=SC2016,SC2034,SC2209\n");
     for (key, value) in values {
         let _ = writeln!(text, "{prefix}{key}={}", quote(value)?);
     }

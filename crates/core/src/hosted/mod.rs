@@ -18,8 +18,8 @@ pub use health::{Assessment, assess};
 
 use crate::{
     Capability, Clock, Cloud, CloudInstance, CloudRunnerInstance, CloudRunnerManager,
-    CloudRunnerState, CreateRunner, Error, ErrorKind, InstanceId, NamePrefix, RemoveToken, Result,
-    Retry, RunnerMetrics,
+    CloudRunnerState, CreateRunner, Error, ErrorKind, Guest, InstanceId, NamePrefix, RemoveToken,
+    Result, Retry, RunnerMetrics,
 };
 
 /// The deadlines of the shared rules.
@@ -179,6 +179,18 @@ impl<C: Cloud> CloudRunnerManager for HostedRunners<C> {
         } else {
             crate::StopMode::Idle
         })
+    }
+
+    async fn guest(&self, id: &InstanceId) -> Result<Option<Box<dyn Guest>>> {
+        let name = self.prefix.runner_name(id);
+        let limit = self.timings.call_timeout;
+        match self.within(limit, "get", self.cloud.get(&name)).await? {
+            Some(found) => {
+                let guest = self.cloud.guest(&found);
+                self.within(limit, "open guest", guest).await.map(Some)
+            }
+            None => Ok(None),
+        }
     }
 
     fn cleanup<'a>(&'a self, _token: &'a RemoveToken) -> BoxStream<'a, Result<RunnerMetrics>> {

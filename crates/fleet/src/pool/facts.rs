@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use runner_manager_core::RunnerName;
+use runner_manager_core::{HealthState, RunnerName};
 use runner_manager_store::RunnerState;
 use tokio::time::Instant;
 
 use super::{Duty, Pool, Runner};
+use crate::Phase;
 use crate::decide::{Instance, PoolFacts, Registered, RunnerFacts};
+use crate::events::Reconciliation;
 use crate::scope::ScopeView;
 
 /// How long after the end of a job the backend is asked for what became of its runner.
@@ -56,7 +58,7 @@ impl Pool {
             in_state: runner.since.elapsed(),
             age: clock.age(runner.created_at),
             age_when_seen: clock.age(runner.created_at).saturating_sub(look_age),
-            registered: registered(&view, name, runner),
+            registered: with_word(runner, registered(&view, name, runner)),
             instance: self.instance(name, runner),
             held: runner.is_held(),
         });
@@ -64,6 +66,13 @@ impl Pool {
     }
 
     fn instance(&self, name: &RunnerName, runner: &Runner) -> Instance {
+        if runner.heard >= Some(Phase::JobCompleted) {
+            // It says so itself, and nobody but it can.
+            return Instance::Present {
+                health: HealthState::Unhealthy,
+                busy: Some(false),
+            };
+        }
         match &self.instances {
             Some(list) if list.began >= runner.since => match list.by_name.get(name) {
                 Some(found) => Instance::Present {
@@ -74,6 +83,19 @@ impl Pool {
             },
             _ => Instance::Unseen,
         }
+    }
+
+    /// What is told of the pool, and what failed since it was told last.
+    pub(super) fn reconciliation(&mut self) -> Reconciliation {
+        let pool = &self.context.pool;
+        let mut event = Reconciliation::new(self.context.shared.clock.now(), &pool.name);
+        let count = |state| self.runners.values().filter(|r| r.state == state).count();
+        event.crashed_runners = std::mem::take(&mut self.counters.crashed);
+        event.idle_runners = count(RunnerState::Idle);
+        event.active_runners = count(RunnerState::Busy);
+        let wanted = event.active_runners + self.demand() + pool.min_idle;
+        event.expected_runners = wanted.min(pool.max);
+        event
     }
 
     pub(super) fn pool_facts(&self) -> PoolFacts {
@@ -99,6 +121,20 @@ impl Pool {
             lost_after: LOST_AFTER,
             launch_budget,
         }
+    }
+}
+
+/// What an instance says of itself is news as long as GitHub has not shown the runner.
+fn with_word(runner: &Runner, seen: Registered) -> Registered {
+    let is_new = match seen {
+        Registered::Unseen | Registered::Online => true,
+        Registered::Absent(_) | Registered::Offline(_) => runner.state == RunnerState::Booting,
+        Registered::Busy => false,
+    };
+    match runner.heard {
+        Some(Phase::JobStarted) if is_new => Registered::Busy,
+        Some(Phase::Listening) if is_new => Registered::Online,
+        _ => seen,
     }
 }
 

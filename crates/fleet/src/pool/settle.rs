@@ -46,6 +46,7 @@ impl Pool {
             } => {
                 self.launching -= 1;
                 self.counters.failed += 1;
+                self.counters.crashed += 1;
                 self.counters.last_error = Some(error.to_string());
                 self.back_off(&error);
                 match undone {

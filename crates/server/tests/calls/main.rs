@@ -49,6 +49,7 @@ fn pool(instances: Instances, source: DemandSource) -> PoolConfig {
         labels: Labels::new(vec![Label::new("test").unwrap()]).unwrap(),
         architecture: Architecture::X64,
         support: SupportServiceConfig::default(),
+        services: Arc::default(),
         registration: Registration::Jit,
         source,
         priority: 0,

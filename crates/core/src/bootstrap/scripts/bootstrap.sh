@@ -144,11 +144,12 @@ if [ -n "$watcher" ]; then
     wait "$watcher" 2>/dev/null || true
     watcher=''
 fi
-if [ -e "$RM_EXCHANGE/pre-job-metrics.json" ]; then report job-completed "$code"; fi
-
+refused=''
 if grep -qs repo-policy-check-failure "$RM_EXCHANGE/post-job-metrics.json"; then
-    # Time for the job's log to reach GitHub.
+    refused=yes
+    # Time for the job's log to reach GitHub, before the manager hears of the end.
     sleep 10
-    poweroff
 fi
+if [ -e "$RM_EXCHANGE/pre-job-metrics.json" ]; then report job-completed "$code"; fi
+if [ -n "$refused" ]; then poweroff; fi
 exit "$code"

@@ -1,0 +1,188 @@
+//! Where instances call the manager: they claim their secrets, and report how far they are.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::connect_info::Connected;
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, State};
+use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use axum::serve::IncomingStream;
+use axum::{Json, Router};
+use runner_manager_core::{Error, ErrorKind, Result, RunnerName, Secret};
+use runner_manager_fleet::{Fleet, Phase};
+use serde::Deserialize;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+
+use crate::tls::{TlsFiles, TlsListener};
+
+/// The largest body that is read.
+const MAX_BODY: usize = 4 * 1024;
+/// How long one call may take, the look at the backend included.
+const CALL_TIMEOUT: Duration = Duration::from_secs(25);
+/// How many calls are worked on at once; instances try the others again.
+const AT_ONCE: usize = 256;
+
+/// Answers instances until dropped.
+pub struct InstanceServer {
+    address: SocketAddr,
+    task: JoinHandle<()>,
+}
+
+struct Desk {
+    fleet: Arc<Fleet>,
+    slots: Semaphore,
+}
+
+/// The other side of a connection.
+#[derive(Debug, Clone, Copy)]
+struct Peer(SocketAddr);
+
+impl Connected<IncomingStream<'_, TcpListener>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, TcpListener>) -> Self {
+        Self(*stream.remote_addr())
+    }
+}
+
+impl Connected<IncomingStream<'_, TlsListener>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, TlsListener>) -> Self {
+        Self(*stream.remote_addr())
+    }
+}
+
+impl InstanceServer {
+    /// Listens for instances: with TLS, or in the clear on a loopback address, for a proxy of
+    /// this machine that speaks TLS or for instances on it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidConfig`] for an address of the network without TLS, and for a
+    /// certificate that cannot be used; [`ErrorKind::Local`] when the address cannot be had.
+    pub async fn start(
+        listen: SocketAddr,
+        tls: Option<TlsFiles>,
+        fleet: Arc<Fleet>,
+    ) -> Result<Self> {
+        if tls.is_none() && !listen.ip().is_loopback() {
+            let message = "instances would send their nonces in the clear; give `tls_certificate_file` and `tls_key_file`, or listen on a loopback address";
+            return Err(
+                Error::new(ErrorKind::InvalidConfig, message).with_context("address", listen)
+            );
+        }
+        let failed = |e: std::io::Error| {
+            let message = "cannot listen for instances; choose another `listen` in `[callback]`, or stop what uses it";
+            Error::new(ErrorKind::Local, message)
+                .with_context("address", listen)
+                .with_source(e)
+        };
+        let acceptor = tls.map(|files| files.acceptor()).transpose()?;
+        let listener = TcpListener::bind(listen).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        let slots = Semaphore::new(AT_ONCE);
+        let router = Router::new()
+            .route("/runner/{name}/claim", post(claim))
+            .route("/runner/{name}/phase", post(phase))
+            .layer(DefaultBodyLimit::max(MAX_BODY))
+            .with_state(Arc::new(Desk { fleet, slots }));
+        let service = router.into_make_service_with_connect_info::<Peer>();
+        let task = tokio::spawn(async move {
+            let served = match acceptor {
+                Some(acceptor) => {
+                    let listener = TlsListener::new(listener, acceptor);
+                    axum::serve(listener, service).await
+                }
+                None => axum::serve(listener, service).await,
+            };
+            if let Err(error) = served {
+                tracing::error!(%error, "instances are answered no more");
+            }
+        });
+        Ok(Self { address, task })
+    }
+
+    /// The address that is listened on.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for InstanceServer {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+type Refused = (StatusCode, &'static str);
+
+/// One answer for all that is refused: who is not the instance learns nothing. The log says why.
+const REFUSED: Refused = (StatusCode::FORBIDDEN, "refused; the manager's log says why");
+const BUSY: Refused = (StatusCode::SERVICE_UNAVAILABLE, "try again");
+
+/// The name that is called about, and the secret that came along.
+fn caller(name: &str, headers: &HeaderMap) -> std::result::Result<(RunnerName, Secret), Refused> {
+    let name = name.parse().map_err(|_| REFUSED)?;
+    let header = headers.get(AUTHORIZATION).and_then(|h| h.to_str().ok());
+    let secret = header.and_then(|h| h.strip_prefix("Bearer "));
+    Ok((name, Secret::new(secret.ok_or(REFUSED)?)))
+}
+
+async fn bounded<T>(
+    desk: &Desk,
+    name: &RunnerName,
+    call: impl Future<Output = Result<T>>,
+) -> std::result::Result<T, Refused> {
+    let _slot = desk.slots.try_acquire().map_err(|_| BUSY)?;
+    match tokio::time::timeout(CALL_TIMEOUT, call).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(error)) => {
+            tracing::error!(runner = %name, %error, "cannot answer an instance");
+            Err(BUSY)
+        }
+        Err(_) => Err(BUSY),
+    }
+}
+
+async fn claim(
+    State(desk): State<Arc<Desk>>,
+    ConnectInfo(Peer(from)): ConnectInfo<Peer>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+) -> std::result::Result<Response, Refused> {
+    let (name, nonce) = caller(&name, &headers)?;
+    let call = desk.fleet.claim(&name, &nonce, from.ip());
+    let secrets = bounded(&desk, &name, call).await?.map_err(|_| REFUSED)?;
+    let headers = [
+        (CONTENT_TYPE, "application/json"),
+        (CACHE_CONTROL, "no-store"),
+    ];
+    Ok((headers, secrets.expose().to_owned()).into_response())
+}
+
+/// What an instance reports.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Report {
+    phase: Phase,
+    /// With `job-completed` and `shutting-down`.
+    exit_code: Option<u8>,
+}
+
+async fn phase(
+    State(desk): State<Arc<Desk>>,
+    ConnectInfo(Peer(from)): ConnectInfo<Peer>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    Json(report): Json<Report>,
+) -> std::result::Result<StatusCode, Refused> {
+    let (name, token) = caller(&name, &headers)?;
+    let call = desk
+        .fleet
+        .hear(&name, &token, report.phase, report.exit_code, from.ip());
+    bounded(&desk, &name, call).await?.map_err(|_| REFUSED)?;
+    Ok(StatusCode::NO_CONTENT)
+}
