@@ -15,6 +15,12 @@ use crate::{Failure, Harness, JobFate};
 
 const PAUSE: Duration = Duration::from_millis(10);
 
+/// How long to wait before looking again: a twentieth of the time waited so far, so that looking
+/// does not slow down what is slow, such as the boot of an emulated machine.
+async fn pause(since: Instant) {
+    tokio::time::sleep(PAUSE.max(since.elapsed() / 20)).await;
+}
+
 /// The surroundings of one case: the harness, and a prefix of its own.
 #[derive(Clone)]
 pub struct Bench {
@@ -152,16 +158,7 @@ impl Bench {
         manager: &Connected,
         id: &InstanceId,
     ) -> Result<CloudRunnerInstance, Failure> {
-        let waits = [
-            "the runner is being installed",
-            "the guest cannot be reached yet",
-        ];
-        self.until(manager, id, "active and healthy", |runner| {
-            runner.state == CloudRunnerState::Active
-                && runner.health == HealthState::Healthy
-                && !waits.contains(&runner.health_reason.as_str())
-        })
-        .await
+        self.until(manager, id, "active and healthy", listens).await
     }
 
     /// Waits until a runner is as wanted.
@@ -172,7 +169,8 @@ impl Bench {
         what: &str,
         met: impl Fn(&CloudRunnerInstance) -> bool,
     ) -> Result<CloudRunnerInstance, Failure> {
-        let end = Instant::now() + self.harness.patience();
+        let start = Instant::now();
+        let end = start + self.harness.patience();
         loop {
             let found = manager.get_runner(id).await?;
             match found {
@@ -180,7 +178,7 @@ impl Bench {
                 found if Instant::now() > end => {
                     return Err(Failure::new(format!("not {what} in time: {found:?}")));
                 }
-                _ => tokio::time::sleep(PAUSE).await,
+                _ => pause(start).await,
             }
         }
     }
@@ -188,13 +186,14 @@ impl Bench {
     /// Lets a job begin on a runner, and waits until it runs.
     pub(crate) async fn start_job(&self, name: &RunnerName) -> Result<(), Failure> {
         self.harness.offer_job(name).await?;
-        let end = Instant::now() + self.harness.patience();
+        let start = Instant::now();
+        let end = start + self.harness.patience();
         while self.harness.job_fate(name).await != JobFate::Runs {
             if Instant::now() > end {
                 let text = format!("the job offered to {name} did not begin in time");
                 return Err(Failure::new(text));
             }
-            tokio::time::sleep(PAUSE).await;
+            pause(start).await;
         }
         Ok(())
     }
@@ -267,7 +266,8 @@ impl Bench {
 
     /// Cleans up again and again, until nothing is left or the time is up.
     pub(crate) async fn cleaned(&self, manager: &Connected) -> Result<(), Failure> {
-        let end = Instant::now() + self.harness.patience();
+        let start = Instant::now();
+        let end = start + self.harness.patience();
         loop {
             let removed = cleanup(manager).await;
             match self.nothing_left().await {
@@ -276,10 +276,21 @@ impl Bench {
                     let errors = removed.errors;
                     return Err(Failure::new(format!("after cleanup {left}; {errors:?}")));
                 }
-                Err(_) => tokio::time::sleep(PAUSE).await,
+                Err(_) => pause(start).await,
             }
         }
     }
+}
+
+/// Whether a runner is active, healthy and installed.
+pub(crate) fn listens(runner: &CloudRunnerInstance) -> bool {
+    let waits = [
+        "the runner is being installed",
+        "the guest cannot be reached yet",
+    ];
+    runner.state == CloudRunnerState::Active
+        && runner.health == HealthState::Healthy
+        && !waits.contains(&runner.health_reason.as_str())
 }
 
 pub(crate) fn token() -> RemoveToken {
