@@ -164,6 +164,8 @@ start_host() {
         fail "host $1 gives no answer"
     fi
     virsh_on "$1" pool-create-as runners dir --target /var/lib/libvirt/images >/dev/null
+    # The first question about QEMU makes libvirt start it to see what it can do, for seconds.
+    virsh_on "$1" domcapabilities --virttype qemu >/dev/null
 }
 
 virsh_on() {
