@@ -89,6 +89,15 @@ pub trait CloudRunnerManager: Send + Sync {
         token: &RemoveToken,
     ) -> Result<Option<RunnerMetrics>>;
 
+    /// The end of the text of a runner's console, for the record of a failed boot.
+    ///
+    /// # Behavior
+    /// `Ok(None)` for an unknown id, and where the capability `console` is unsupported.
+    ///
+    /// # On failure
+    /// Changes nothing.
+    async fn console(&self, id: &InstanceId) -> Result<Option<String>>;
+
     /// Removes idle runners now, and busy ones too when `busy` is true; then does what
     /// [`cleanup`](Self::cleanup) does.
     ///

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use runner_manager_core::{
     Connected, GitHubPath, GitHubRunnerConfig, Labels, NamePrefix, SupportServiceConfig,
 };
@@ -11,6 +12,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{DemandSource, ManagerServices};
+use crate::Schedule;
+use crate::schedule::min_idle;
 
 /// How a runner registers with GitHub.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
@@ -113,6 +116,33 @@ pub struct PoolConfig {
     pub grace: Duration,
     /// How many launches go on at once.
     pub max_concurrent_launches: usize,
+    /// What else decides how many runners wait, and which.
+    pub sizing: Sizing,
+}
+
+/// What decides how many runners wait, and which, beside min idle and the time-out.
+#[derive(Debug, Clone)]
+pub struct Sizing {
+    /// Times with another `min_idle`; of those that are active the highest counts.
+    pub schedules: Vec<Schedule>,
+    /// The age at which an idle runner is replaced. Default: none.
+    pub max_idle_age: Option<Duration>,
+    /// What runners are made from: idle runners of another revision are replaced.
+    pub revision: String,
+    /// How many idle runners are replaced at a time; the next follow when their successors are
+    /// online. Default: 1.
+    pub replace_at_once: usize,
+}
+
+impl Default for Sizing {
+    fn default() -> Self {
+        Self {
+            schedules: Vec::new(),
+            max_idle_age: None,
+            revision: String::new(),
+            replace_at_once: 1,
+        }
+    }
 }
 
 impl PoolConfig {
@@ -120,6 +150,11 @@ impl PoolConfig {
     #[must_use]
     pub fn prefix(&self) -> &NamePrefix {
         self.manager.name_prefix()
+    }
+
+    /// How many runners wait for jobs at this time.
+    pub(crate) fn min_idle_at(&self, now: Timestamp) -> usize {
+        min_idle(&self.sizing.schedules, now, self.min_idle).min(self.max)
     }
 
     /// Its scale set, if GitHub assigns jobs to one.

@@ -46,6 +46,8 @@ pub(crate) struct RunnerFacts {
     pub(crate) age: Duration,
     /// How old it was when GitHub was last looked at: what was not looked at is not late.
     pub(crate) age_when_seen: Duration,
+    /// Made from what runners are not made from any more.
+    pub(crate) outdated: bool,
     pub(crate) registered: Registered,
     pub(crate) instance: Instance,
     /// An operation on it is under way, or waits for its next attempt.
@@ -61,6 +63,10 @@ pub(crate) struct PoolFacts {
     pub(crate) max: usize,
     pub(crate) boot_deadline: Duration,
     pub(crate) idle_timeout: Duration,
+    /// The age at which an idle runner is replaced.
+    pub(crate) max_idle_age: Option<Duration>,
+    /// How many idle runners may be replaced now.
+    pub(crate) replacements: usize,
     /// How long a runner may be missing on GitHub, or offline, while its instance lives.
     pub(crate) lost_after: Duration,
     /// How many launches may begin now.
@@ -78,6 +84,10 @@ pub(crate) enum Why {
     Lost,
     /// Nobody needs it.
     Excess,
+    /// It was made from what runners are not made from any more.
+    Outdated,
+    /// It has waited for too long.
+    Aged,
     /// The manager stopped before the launch made anything.
     Unfinished,
     /// A removal that began earlier.
@@ -93,6 +103,8 @@ impl Why {
             Self::Late => "not online within the boot deadline",
             Self::Lost => "no longer connected to GitHub",
             Self::Excess => "idle, and not needed",
+            Self::Outdated => "idle, and made from an older image or configuration",
+            Self::Aged => "idle, and past the age limit",
             Self::Unfinished => "the launch was cut off",
             Self::Resumed => "the removal had begun",
             Self::Operator => "asked for by an operator",
@@ -191,6 +203,34 @@ fn progress(r: &RunnerFacts) -> RunnerState {
     }
 }
 
+/// Splits idle runners into those that nobody needs for long, at most so many, and the others.
+fn too_many<'a>(
+    pool: &PoolFacts,
+    idle: Vec<&'a RunnerFacts>,
+    most: usize,
+) -> (Vec<&'a RunnerFacts>, Vec<&'a RunnerFacts>) {
+    let mut left = most;
+    idle.into_iter().partition(|r| {
+        let goes = left > 0 && r.in_state > pool.idle_timeout;
+        left -= usize::from(goes);
+        goes
+    })
+}
+
+/// The idle runners to replace now, each with the reason.
+fn to_replace<'a>(pool: &PoolFacts, idle: &[&'a RunnerFacts]) -> Vec<(&'a RunnerFacts, Why)> {
+    let why = |r: &RunnerFacts| {
+        let aged = pool.max_idle_age.is_some_and(|most| r.age > most);
+        match (r.outdated, aged) {
+            (true, _) => Some(Why::Outdated),
+            (false, true) => Some(Why::Aged),
+            (false, false) => None,
+        }
+    };
+    let due = idle.iter().filter_map(|r| Some((*r, why(r)?)));
+    due.take(pool.replacements).collect()
+}
+
 /// Decides. Advances come first, then removals, then launches.
 pub(crate) fn decide(pool: &PoolFacts, runners: &[RunnerFacts]) -> Vec<Action> {
     let mut advances = Vec::new();
@@ -219,18 +259,21 @@ pub(crate) fn decide(pool: &PoolFacts, runners: &[RunnerFacts]) -> Vec<Action> {
         }
     }
     let wanted = pool.demand + pool.min_idle;
-    idle.retain(|r| r.state == RunnerState::Idle && r.in_state > pool.idle_timeout);
-    idle.sort_by_key(|r| std::cmp::Reverse(r.age));
-    let excess = idle.iter().take(free.saturating_sub(wanted.min(pool.max)));
-    removals.extend(
-        excess.map(|r| Action::Remove(r.name.clone(), Why::Excess, Order::RegistrationFirst)),
-    );
-    // What is being removed still holds its place until it is gone.
-    let room = pool.max.saturating_sub(runners.len());
+    // The oldest image first, and of one image the oldest runner.
+    idle.retain(|r| r.state == RunnerState::Idle);
+    idle.sort_by_key(|r| std::cmp::Reverse((r.outdated, r.age)));
+    let (excess, kept) = too_many(pool, idle, free.saturating_sub(wanted.min(pool.max)));
+    let replaced = to_replace(pool, &kept);
     let launches = wanted
-        .saturating_sub(free)
-        .min(room)
+        .saturating_sub(free - replaced.len())
+        // What is being removed still holds its place until it is gone.
+        .min(pool.max.saturating_sub(runners.len()))
         .min(pool.launch_budget);
+    let leave = |(r, why): (&RunnerFacts, Why)| {
+        Action::Remove(r.name.clone(), why, Order::RegistrationFirst)
+    };
+    let excess = excess.into_iter().map(|r| (r, Why::Excess));
+    removals.extend(excess.chain(replaced).map(leave));
     let mut actions = advances;
     actions.extend(removals);
     if launches > 0 {

@@ -20,6 +20,7 @@ use crate::chance::Chance;
 use crate::decide::{Order, Why};
 use crate::events::{Events, Reconciliation};
 use crate::queues::Queues;
+use crate::recorder::FailedBoot;
 use crate::registrar::Enrolment;
 
 /// What all pools share.
@@ -53,8 +54,10 @@ pub(crate) enum Done {
         error: Error,
         undone: Undone,
     },
+    /// With the console's text, where a failed boot was recorded.
     Removed {
         name: RunnerName,
+        console: Option<String>,
     },
     /// GitHub says that a job runs: the runner stays.
     KeptBusy {
@@ -160,6 +163,7 @@ impl Context {
         };
         tracing::warn!(pool = self.pool.name, runner = %name, %error, "cannot launch a runner");
         let note = format!("cannot launch: {error}");
+        self.record_launch(&name, &error).await;
         // An error does not say that nothing was launched: what runs may have a job by now.
         let undone = self
             .take_away(&name, &note, Order::RegistrationFirst, github_id.into())
@@ -206,22 +210,27 @@ impl Context {
         Ok(())
     }
 
-    /// Removes a runner, in the order asked for.
+    /// Removes a runner, in the order asked for. What did not come online is recorded before.
     pub(crate) async fn remove(
         self,
         name: RunnerName,
         why: Why,
         order: Order,
         enrolment: Enrolment,
+        failed: Option<FailedBoot>,
     ) -> Done {
         // Closed never: the semaphore lives as long as its pool's operations.
         let _permit = self.removals.acquire().await;
+        let console = match failed {
+            Some(failed) => self.record_boot(&name, why, failed).await,
+            None => None,
+        };
         tracing::info!(pool = self.pool.name, runner = %name, reason = why.as_str(), "remove runner");
         match self
             .finish_and_take_away(&name, why, order, enrolment)
             .await
         {
-            Ok(Removal::Gone) => Done::Removed { name },
+            Ok(Removal::Gone) => Done::Removed { name, console },
             Ok(Removal::KeptBusy) => Done::KeptBusy { name },
             Err(error) => {
                 tracing::warn!(pool = self.pool.name, runner = %name, %error, "cannot remove a runner yet");

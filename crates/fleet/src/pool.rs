@@ -1,5 +1,6 @@
 //! The task that owns one pool.
 
+mod circuit;
 mod facts;
 mod room;
 mod settle;
@@ -16,14 +17,23 @@ use tokio::task::{Id, JoinSet};
 use tokio::time::Instant;
 
 use crate::board::{Board, Reader};
-use crate::decide::{Action, Order, Why, decide};
+use crate::decide::{Action, Order, Registered, Why, decide};
 use crate::demand::Feed;
 use crate::operation::{Context, Done, Shared};
 use crate::orphans::OrphanRegistrations;
+use crate::recorder::FailedBoot;
 use crate::registrar::Enrolment;
 use crate::route::Route;
 use crate::scope::ScopeView;
 use crate::{FleetConfig, Phase, PoolConfig, PoolSnapshot};
+
+use circuit::Circuit;
+pub use circuit::CircuitView;
+pub(crate) use circuit::Class;
+
+/// The pause after the third boot in a row that failed; it doubles with each further one.
+const BOOT_PAUSE: Duration = Duration::from_secs(15);
+const LONGEST_BOOT_PAUSE: Duration = Duration::from_secs(300);
 
 /// How many removals of one pool go on at once.
 const MAX_REMOVALS: usize = 16;
@@ -83,6 +93,8 @@ struct Runner {
     since: Instant,
     created_at: Timestamp,
     github_id: Option<u64>,
+    /// What it was made from.
+    revision: String,
     hold: Hold,
     failures: u32,
     /// Since when the looks at GitHub have not shown it online, and whether they show it.
@@ -94,12 +106,13 @@ struct Runner {
 }
 
 impl Runner {
-    fn new(state: RunnerState, created_at: Timestamp) -> Self {
+    fn new(state: RunnerState, created_at: Timestamp, revision: String) -> Self {
         Self {
             state,
             since: Instant::now(),
             created_at,
             github_id: None,
+            revision,
             hold: Hold::Free,
             failures: 0,
             missing: None,
@@ -152,8 +165,7 @@ pub(crate) struct Pool {
     /// Which runner an operation is about, should it panic.
     about: HashMap<Id, RunnerName>,
     launching: usize,
-    launch_failures: u32,
-    launch_after: Instant,
+    circuit: Circuit,
     next_list: Instant,
     listing: bool,
     next_sweep: Instant,
@@ -198,7 +210,7 @@ impl Pool {
         };
         let rows = wiring.shared.store.runners(filter).await?;
         let runners = rows.into_iter().map(|row| {
-            let mut runner = Runner::new(row.state, row.created_at);
+            let mut runner = Runner::new(row.state, row.created_at, row.revision);
             runner.github_id = row.github_id;
             (row.name, runner)
         });
@@ -222,8 +234,7 @@ impl Pool {
             operations: JoinSet::new(),
             about: HashMap::new(),
             launching: 0,
-            launch_failures: 0,
-            launch_after: now,
+            circuit: Circuit::default(),
             next_list: now,
             listing: false,
             next_sweep: now + rhythm.cleanup_interval,
@@ -248,7 +259,7 @@ impl Pool {
             if self.is_done() {
                 return;
             }
-            let wake = self.next_list.min(self.next_sweep);
+            let wake = self.next_wake();
             let manager = self.context.pool.manager.clone();
             // In this order, so that a simulation's seed decides what happens.
             tokio::select! {
@@ -324,8 +335,7 @@ impl Pool {
                 self.context.pool = config;
                 self.duty = Duty::Active;
                 // What made launches fail may be mended by it.
-                self.launch_failures = 0;
-                self.launch_after = Instant::now();
+                self.circuit.reset();
             }
             Command::Retire => self.duty = Duty::Retiring,
             Command::Drain(drained) => self.draining = Some(drained),
@@ -404,6 +414,7 @@ impl Pool {
                 tracing::info!(pool = self.context.pool.name, runner = %name, state = %to, "runner moves on");
                 if let Some(runner) = self.runners.get_mut(name) {
                     runner.enter(to);
+                    self.circuit.online();
                 }
             }
             Err(error) => self.store_failed(name, &error),
@@ -413,7 +424,7 @@ impl Pool {
     fn store_failed(&mut self, name: &RunnerName, error: &Error) {
         tracing::error!(pool = self.context.pool.name, runner = %name, %error, "cannot store what a runner does; nothing is begun");
         self.counters.last_error = Some(error.to_string());
-        self.back_off(error);
+        self.launch_failed(error);
     }
 
     /// Stores the intent, and only then begins the launch.
@@ -425,9 +436,11 @@ impl Pool {
             .runner_name(&self.context.shared.chance.instance_id());
         let now = self.context.shared.clock.now();
         let pool = self.context.pool.name.clone();
+        let revision = self.context.pool.sizing.revision.clone();
         let intent = NewRunner {
             pool: pool.clone(),
             name: name.clone(),
+            revision: revision.clone(),
             now,
         };
         if let Err(error) = self.context.shared.store.insert_runner(&intent).await {
@@ -435,7 +448,7 @@ impl Pool {
             return;
         }
         tracing::info!(pool, runner = %name, "launch runner");
-        let mut runner = Runner::new(RunnerState::Requested, now);
+        let mut runner = Runner::new(RunnerState::Requested, now, revision);
         runner.hold = Hold::Operation;
         self.runners.insert(name.clone(), runner);
         self.launching += 1;
@@ -446,16 +459,23 @@ impl Pool {
     }
 
     fn remove(&mut self, name: &RunnerName, why: Why, order: Order) {
+        let failed_boot = self.is_failed_boot(name, why);
+        if failed_boot {
+            self.boot_failed(why);
+        }
+        let listed = self.instances.as_ref().and_then(|l| l.by_name.get(name));
+        let probe = listed.map(|instance| instance.health_reason.clone());
         let Some(runner) = self.runners.get_mut(name) else {
             return;
         };
         runner.hold = Hold::Operation;
-        let failed = match why {
+        let crashed = match why {
             Why::Late | Why::Lost => true,
             Why::Ended => runner.state < RunnerState::Busy,
             _ => false,
         };
-        self.counters.crashed += usize::from(failed);
+        self.counters.crashed += usize::from(crashed);
+        let failed = failed_boot.then_some(FailedBoot { probe });
         let ended = why == Why::Ended
             && (runner.state == RunnerState::Busy
                 || self.view.borrow().finished.contains(&name.to_string()));
@@ -467,9 +487,23 @@ impl Pool {
         let removal = self
             .context
             .clone()
-            .remove(name.clone(), why, order, enrolment);
+            .remove(name.clone(), why, order, enrolment, failed);
         let task = self.operations.spawn(removal);
         self.about.insert(task.id(), name.clone());
+    }
+
+    /// Whether a runner goes that never came online. One that is not registered any more had a
+    /// job that was short.
+    fn is_failed_boot(&self, name: &RunnerName, why: Why) -> bool {
+        let Some(runner) = self.runners.get(name) else {
+            return false;
+        };
+        let view = self.view.borrow();
+        let offline = matches!(
+            facts::registered(&view, name, runner),
+            Registered::Offline(_)
+        );
+        runner.state == RunnerState::Booting && (why == Why::Late || (why == Why::Ended && offline))
     }
 
     fn start_sweep(&mut self) {
@@ -504,8 +538,9 @@ impl Pool {
             backend: pool.backend.to_owned(),
             github_path: pool.github_path.to_string(),
             source: pool.source.as_str(),
-            min_idle: pool.min_idle,
+            min_idle: pool.min_idle_at(self.context.shared.clock.now()),
             max: pool.max,
+            circuits: self.circuit.view(),
             runners,
             queued_jobs: self.demand(),
             launched: self.counters.launched,
@@ -522,10 +557,39 @@ impl Pool {
         });
     }
 
-    fn back_off(&mut self, error: &Error) {
-        self.launch_failures += 1;
-        let pause = retry_pause(&self.context.shared, error, self.launch_failures);
-        self.launch_after = Instant::now() + pause;
+    fn launch_failed(&mut self, error: &Error) {
+        let class = Class::Launch(error.kind());
+        let failures = self.circuit.next_failure(class);
+        let pause = retry_pause(&self.context.shared, error, failures);
+        let now = self.context.shared.clock.now();
+        self.circuit.fail(class, error.to_string(), pause, now);
+    }
+
+    /// A runner did not come online: the pauses are longer, since each try takes longer.
+    fn boot_failed(&mut self, why: Why) {
+        let shared = &self.context.shared;
+        let failures = self.circuit.next_failure(Class::Boot);
+        let doubled = BOOT_PAUSE.saturating_mul(2_u32.saturating_pow(failures.min(16)) / 8);
+        let pause = shared.chance.spread(doubled.min(LONGEST_BOOT_PAUSE));
+        let now = shared.clock.now();
+        self.circuit
+            .fail(Class::Boot, why.as_str().to_owned(), pause, now);
+    }
+
+    /// When to look again if nothing happens before: at the next list or sweep, or when a pause
+    /// or a hold ends.
+    fn next_wake(&self) -> Instant {
+        let now = Instant::now();
+        let holds = self
+            .runners
+            .values()
+            .filter_map(|runner| match runner.hold {
+                Hold::Until(then) if then > now => Some(then),
+                _ => None,
+            });
+        let timers = [self.next_list, self.next_sweep];
+        let all = timers.into_iter().chain(holds).chain(self.circuit.wakes());
+        all.min().unwrap_or(now)
     }
 }
 

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::CircuitView;
+
 /// A pool at one moment, for operators and metrics.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct PoolSnapshot {
@@ -19,6 +21,8 @@ pub struct PoolSnapshot {
     pub min_idle: usize,
     /// The configured limit.
     pub max: usize,
+    /// What holds launches back, or may soon: failures by class since the last success.
+    pub circuits: Vec<CircuitView>,
     /// Runners by state.
     pub runners: BTreeMap<&'static str, usize>,
     /// Queued jobs that are for this pool.

@@ -63,6 +63,9 @@ enum Command {
     /// Installs the webhook on GitHub, and tries it.
     #[command(subcommand)]
     Webhook(Webhook),
+    /// Shows what failed launches and boots left: the flight recorder.
+    #[command(subcommand)]
+    Failures(Failures),
     /// Lists the backends: compiled in, and known.
     Backends,
     /// Prints the JSON schema of the configuration.
@@ -163,6 +166,25 @@ enum Webhook {
     Ping(Config),
 }
 
+#[derive(Subcommand)]
+enum Failures {
+    /// Lists the last failed launches and boots, newest first, from the state folder.
+    List {
+        #[command(flatten)]
+        config: Config,
+        /// Of this pool only.
+        #[arg(long)]
+        pool: Option<String>,
+    },
+    /// Shows one failure: the reason, the steps of the runner's life, the console's text.
+    Show {
+        #[command(flatten)]
+        config: Config,
+        /// Its number in the list.
+        id: u64,
+    },
+}
+
 #[derive(clap::Args)]
 struct Config {
     /// The configuration file.
@@ -250,6 +272,12 @@ async fn dispatch(arguments: Arguments) -> Result<ExitCode> {
         }
         Command::Webhook(Webhook::Ping(config)) => {
             return webhook::ping(&config.config, json).await;
+        }
+        Command::Failures(Failures::List { config, pool }) => {
+            operate::list_failures(&config.config, pool, json).await?;
+        }
+        Command::Failures(Failures::Show { config, id }) => {
+            operate::show_failure(&config.config, id, json).await?;
         }
         Command::Backends => show_backends(json)?,
         Command::Schema => print(&crate::config::schema(), true)?,

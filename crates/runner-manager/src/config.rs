@@ -12,7 +12,7 @@ use runner_manager_core::{
 };
 use runner_manager_fleet::{
     Architecture, DemandSource, FleetConfig, PlannerConfig, PoolConfig, Registration,
-    ScaleSetConfig,
+    ScaleSetConfig, Schedule, Sizing,
 };
 use runner_manager_github::{AppKey, Auth, GitHub, GitHubConfig};
 use schemars::JsonSchema;
@@ -134,6 +134,11 @@ pub(crate) struct Pool {
     grace_seconds: u64,
     #[serde(default = "eight")]
     max_concurrent_launches: usize,
+    max_idle_age_seconds: Option<u64>,
+    #[serde(default = "one")]
+    replace_at_once: usize,
+    #[serde(rename = "schedule", default)]
+    schedules: Vec<ScheduleSection>,
     // The sections of the backends, whose schemas take their places in that of the file.
     #[schemars(with = "Option<serde_json::Map<String, serde_json::Value>>")]
     ec2: Option<toml::Table>,
@@ -147,6 +152,32 @@ pub(crate) struct Pool {
     openstack: Option<toml::Table>,
     #[schemars(with = "Option<serde_json::Map<String, serde_json::Value>>")]
     process: Option<toml::Table>,
+}
+
+/// A time with another number of waiting runners.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct ScheduleSection {
+    cron: String,
+    #[serde(default = "utc")]
+    time_zone: String,
+    minutes: u64,
+    min_idle: usize,
+}
+
+impl ScheduleSection {
+    fn schedule(&self) -> Result<Schedule> {
+        let lasts = Duration::from_secs(self.minutes.saturating_mul(60));
+        Schedule::new(&self.cron, &self.time_zone, lasts, self.min_idle)
+    }
+}
+
+fn utc() -> String {
+    "UTC".into()
+}
+
+fn one() -> usize {
+    1
 }
 
 /// The runner scale set whose jobs are a pool's demand.
@@ -279,6 +310,14 @@ impl Config {
                 return Err(at("`max_concurrent_launches` must be at least 1"));
             }
             pool.github_path()?;
+            pool.sizing()?;
+            for schedule in &pool.schedules {
+                if schedule.min_idle > pool.max {
+                    return Err(at(
+                        "a schedule's `min_idle` is above `max`; lower it, or raise `max`",
+                    ));
+                }
+            }
             pool.repositories()?;
             pool.check_source()
                 .map_err(|e| e.with_context("pool", &pool.name))?;
@@ -436,7 +475,9 @@ impl Config {
                     None => error,
                 }
             };
-            pools.push(pool.connect(self, budgets).await.map_err(at)?);
+            let mut connected = pool.connect(self, budgets).await.map_err(at)?;
+            connected.sizing.revision = revision(&self.text, index, &pool.backend);
+            pools.push(connected);
         }
         Ok(pools)
     }
@@ -468,6 +509,17 @@ impl Pool {
     pub(crate) fn github_path(&self) -> Result<GitHubPath> {
         GitHubPath::parse(&self.github_path, self.runner_group.as_deref())
             .map_err(|e| wrong(e.to_string()).with_context("pool", &self.name))
+    }
+
+    fn sizing(&self) -> Result<Sizing> {
+        let schedules = self.schedules.iter().map(ScheduleSection::schedule);
+        let schedules = schedules.collect::<Result<_>>();
+        Ok(Sizing {
+            schedules: schedules.map_err(|e| e.with_context("pool", &self.name))?,
+            max_idle_age: self.max_idle_age_seconds.map(Duration::from_secs),
+            replace_at_once: self.replace_at_once,
+            ..Sizing::default()
+        })
     }
 
     fn repositories(&self) -> Result<Vec<(String, String)>> {
@@ -572,6 +624,7 @@ impl Pool {
             idle_timeout: Duration::from_secs(self.idle_timeout_seconds),
             grace: timings.grace,
             max_concurrent_launches: self.max_concurrent_launches,
+            sizing: self.sizing()?,
         })
     }
 }
@@ -585,6 +638,25 @@ fn host_name() -> String {
     } else {
         name
     }
+}
+
+/// Another text when what a pool's runners are made from changes: the backend's section, the
+/// labels, the way to register. 32 bits are enough to tell one from the next.
+fn revision(text: &str, pool: usize, scheme: &str) -> String {
+    let file: toml::Table = toml::from_str(text).unwrap_or_default();
+    let pool = file.get("pool").and_then(|pools| pools.get(pool));
+    let keys = [
+        scheme,
+        "labels",
+        "architecture",
+        "github_path",
+        "registration",
+    ];
+    let made_from = keys.map(|key| pool.and_then(|pool| pool.get(key)).map(ToString::to_string));
+    // FNV-1a: the same on every machine and in every release.
+    let step = |hash: u32, byte: u8| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
+    let hash = format!("{made_from:?}").bytes().fold(0x811c_9dc5, step);
+    format!("{hash:08x}")
 }
 
 /// The line of a key in a backend's section, or of the section where it has no such key.
@@ -647,11 +719,29 @@ mod tests {
     }
 
     #[test]
+    fn what_runners_are_made_from_decides_their_revision() {
+        let of = |text: &str| revision(text, 0, "process");
+        assert_eq!(of(GOOD), of(&GOOD.replace("max = 8", "max = 9")));
+        assert_ne!(of(GOOD), of(&GOOD.replace("[\"small\"]", "[\"large\"]")));
+        assert_ne!(of(GOOD), of(&format!("{GOOD}\nx = 1")));
+    }
+
+    #[test]
     fn mistakes_are_named_with_what_to_do() {
         for (find, put, told) in [
             ("max = 8", "max = 8\nmin_idel = 1", "min_idel"),
             ("max = 8", "max = \"8\"", "invalid type"),
             ("max = 8", "max = 8\nmin_idle = 9", "above `max`"),
+            (
+                "[pool.process]",
+                "schedule = [{ cron = \"0 8 * * 8\", minutes = 60, min_idle = 2 }]\n[pool.process]",
+                "the schedule cannot be read",
+            ),
+            (
+                "[pool.process]",
+                "schedule = [{ cron = \"0 8 * * *\", minutes = 60, min_idle = 9 }]\n[pool.process]",
+                "above `max`",
+            ),
             (
                 "backend = \"process\"",
                 "backend = \"zzz\"",

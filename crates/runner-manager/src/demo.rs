@@ -14,7 +14,7 @@ use runner_manager_core::{
     Secret, SupportServiceConfig, SystemClock, Timings,
 };
 use runner_manager_fleet::{
-    Architecture, DemandSource, Fleet, FleetConfig, PoolConfig, Registration,
+    Architecture, DemandSource, Fleet, FleetConfig, PoolConfig, Registration, Sizing,
 };
 use runner_manager_github::{Auth, GitHub, GitHubConfig};
 use runner_manager_github_sim::{
@@ -177,6 +177,7 @@ async fn pool(work_dir: &Path, runner_dir: &Path) -> Result<PoolConfig> {
         idle_timeout: Duration::from_secs(1),
         grace: timings.grace,
         max_concurrent_launches: MAX,
+        sizing: Sizing::default(),
     })
 }
 

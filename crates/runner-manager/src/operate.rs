@@ -41,6 +41,60 @@ pub(crate) async fn show_runner(config: &Path, name: &str, json: bool) -> Result
     show(&steps, false)
 }
 
+/// Lists what the flight recorder holds.
+pub(crate) async fn list_failures(config: &Path, pool: Option<String>, json: bool) -> Result<()> {
+    let mut failures = open(config).await?.failures(pool).await?;
+    if !json {
+        for failure in &mut failures {
+            failure.reason = first_line(&failure.reason);
+        }
+    }
+    let mut rows = json!(failures);
+    // Both are for one failure alone.
+    for row in rows.as_array_mut().into_iter().flatten() {
+        if let Some(row) = row.as_object_mut() {
+            row.remove("console");
+            row.remove("steps");
+        }
+    }
+    print(&rows, json)
+}
+
+fn first_line(text: &str) -> String {
+    text.lines()
+        .next()
+        .unwrap_or_default()
+        .chars()
+        .take(120)
+        .collect()
+}
+
+/// Shows one failure with all that was recorded.
+pub(crate) async fn show_failure(config: &Path, id: u64, json: bool) -> Result<()> {
+    let Some(failure) = open(config).await?.failure(id).await? else {
+        let message = "no such failure is recorded; `failures list` shows those that are";
+        return Err(Error::new(ErrorKind::NotFound, message).with_context("failure", id));
+    };
+    if json {
+        return print(&json!(failure), true);
+    }
+    println!(
+        "{} {} of pool {}: {}",
+        failure.at, failure.runner, failure.pool, failure.class
+    );
+    println!("reason: {}", failure.reason);
+    if let Some(probe) = &failure.probe {
+        println!("health: {probe}");
+    }
+    println!();
+    show(&failure.steps, false)?;
+    println!(
+        "\nconsole:\n{}",
+        failure.console.as_deref().unwrap_or("(none)")
+    );
+    Ok(())
+}
+
 pub(crate) async fn delete_runner(config: &Path, name: &str, deadline: Duration) -> Result<()> {
     let name = parse(name)?;
     manager(config)?.delete_runner(&name, deadline).await

@@ -10,7 +10,7 @@ use runner_manager_core::{
     SupportServiceConfig, Timings,
 };
 use runner_manager_fleet::{
-    Architecture, DemandSource, Fleet, FleetConfig, FlushMode, PoolConfig, Registration,
+    Architecture, DemandSource, Fleet, FleetConfig, FlushMode, PoolConfig, Registration, Sizing,
 };
 use runner_manager_github::{Auth, GitHub, GitHubConfig, workflow_job};
 use runner_manager_store::{Gate, Live, Moment, RunnerFilter, Store};
@@ -340,5 +340,6 @@ fn pool(world: &Arc<World>, index: usize, plan: &PoolPlan) -> Result<PoolConfig>
         idle_timeout: plan.idle_timeout,
         grace: timings.grace,
         max_concurrent_launches: plan.launches,
+        sizing: Sizing::default(),
     })
 }

@@ -1,4 +1,4 @@
-//! A few hundred seeds with every `cargo test`; `cargo xtask test --only simulation` runs
+//! A few dozen seeds with every `cargo test`; `cargo xtask test --only simulation` runs
 //! thousands.
 
 use runner_manager_simulation::{Plan, Watch, run};
@@ -24,18 +24,18 @@ fn the_invariants_hold() {
         return;
     }
     let (mut crashes, mut faults) = (0, 0);
-    for seed in 0..200 {
+    for seed in 0..60 {
         let tally = holds(seed).tally;
         crashes += tally.crashes;
         faults += tally.faults;
     }
     // A simulation in which nothing goes wrong shows nothing.
-    assert!(crashes > 50 && faults > 1_000, "{crashes} {faults}");
+    assert!(crashes > 20 && faults > 500, "{crashes} {faults}");
 }
 
 #[test]
 fn a_seed_gives_the_same_run_every_time() {
-    for seed in 0..30 {
+    for seed in 0..12 {
         let (one, two) = (holds(seed), holds(seed));
         assert_eq!(one.digest, two.digest, "seed {seed}");
         assert_eq!(one.tally, two.tally, "seed {seed}");

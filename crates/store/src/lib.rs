@@ -2,6 +2,7 @@
 
 mod boots;
 mod events;
+mod failures;
 mod jobs;
 mod open;
 mod runners;
@@ -9,6 +10,7 @@ mod state;
 
 pub use boots::{Digest, NewBoot, Refusal};
 pub use events::Recorded;
+pub use failures::{FailureRow, NewFailure};
 pub use jobs::{JobRow, JobStatus};
 pub use open::{Gate, Moment, Store};
 pub use runners::{Live, NewRunner, RunnerFilter, RunnerRow, Step};

@@ -12,7 +12,7 @@ use runner_manager_core::{Error, ErrorKind, Result};
 use rusqlite::{Connection, OpenFlags};
 
 /// The layout of the database; grows with every change of it.
-const VERSION: i64 = 3;
+const VERSION: i64 = 4;
 
 const SCHEMA: &str = "
 CREATE TABLE runners (
@@ -51,6 +51,16 @@ CREATE TABLE events (
     UNIQUE (runner, event)
 ) STRICT;
 CREATE INDEX events_at ON events (at);
+";
+
+/// What layout 4 adds: what each runner was made from, and the flight recorder.
+const FAILURES: &str = "
+ALTER TABLE runners ADD COLUMN revision TEXT NOT NULL DEFAULT '';
+CREATE TABLE failures (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, at INTEGER NOT NULL, pool TEXT NOT NULL,
+    runner TEXT NOT NULL, class TEXT NOT NULL, reason TEXT NOT NULL, probe TEXT, console TEXT,
+    steps TEXT NOT NULL
+) STRICT;
 ";
 
 /// The two sides of a piece of work.
@@ -280,7 +290,10 @@ fn prepare(connection: &mut Connection) -> rusqlite::Result<Option<i64>> {
         if version < 2 {
             transaction.execute_batch(DELIVERIES)?;
         }
-        transaction.execute_batch(BOOTS_AND_EVENTS)?;
+        if version < 3 {
+            transaction.execute_batch(BOOTS_AND_EVENTS)?;
+        }
+        transaction.execute_batch(FAILURES)?;
         transaction.pragma_update(None, "user_version", VERSION)?;
         transaction.commit()?;
     }

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use runner_manager_core::{Error, ErrorKind, Result, RunnerMetrics, RunnerName};
 use rusqlite::{Connection, OptionalExtension, Row, params};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::open::{Failure, Store, instant};
 use crate::state::RunnerState;
@@ -15,6 +15,8 @@ pub struct NewRunner {
     pub pool: String,
     /// Its name.
     pub name: RunnerName,
+    /// What it is made from; another text when the pool's backend section changes.
+    pub revision: String,
     /// The time.
     pub now: Timestamp,
 }
@@ -56,10 +58,12 @@ pub struct RunnerRow {
     pub changed_at: Timestamp,
     /// Why it is in its state, where there is something to say.
     pub note: Option<String>,
+    /// What it was made from.
+    pub revision: String,
 }
 
 /// One step of a runner's life.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
     /// The state that it entered.
     pub state: RunnerState,
@@ -69,7 +73,8 @@ pub struct Step {
     pub note: Option<String>,
 }
 
-const COLUMNS: &str = "name, pool, state, github_id, job_id, created_at, changed_at, note";
+const COLUMNS: &str =
+    "name, pool, state, github_id, job_id, created_at, changed_at, note, revision";
 
 fn unreadable(column: usize, error: runner_manager_core::InvalidValue) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, Box::new(error))
@@ -91,6 +96,7 @@ fn row(row: &Row<'_>) -> rusqlite::Result<RunnerRow> {
         created_at: instant(row.get(5)?),
         changed_at: instant(row.get(6)?),
         note: row.get(7)?,
+        revision: row.get(8)?,
     })
 }
 
@@ -123,6 +129,7 @@ impl Store {
     /// [`ErrorKind::AlreadyExists`] when the name was used before.
     pub async fn insert_runner(&self, runner: &NewRunner) -> Result<()> {
         let (name, pool) = (runner.name.to_string(), runner.pool.clone());
+        let revision = runner.revision.clone();
         let now = runner.now.as_microsecond();
         self.work("store a runner", move |db| {
             if find(db, &name)?.is_some() {
@@ -133,8 +140,8 @@ impl Store {
             }
             let state = RunnerState::Requested;
             db.execute(
-                "INSERT INTO runners (name, pool, state, created_at, changed_at) VALUES (?1, ?2, ?3, ?4, ?4)",
-                params![name, pool, state.as_str(), now],
+                "INSERT INTO runners (name, pool, state, created_at, changed_at, revision) VALUES (?1, ?2, ?3, ?4, ?4, ?5)",
+                params![name, pool, state.as_str(), now, revision],
             )?;
             step(db, &name, state, now, None)?;
             Ok(())

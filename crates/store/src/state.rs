@@ -4,10 +4,10 @@ use std::fmt;
 use std::str::FromStr;
 
 use runner_manager_core::InvalidValue;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// How far a runner's life has come. Stored before the side effect that it names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RunnerState {
     /// Wanted; nothing exists yet.

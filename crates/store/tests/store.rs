@@ -19,6 +19,7 @@ async fn insert(store: &Store, name: &RunnerName) -> runner_manager_core::Result
     let runner = NewRunner {
         pool: "p".into(),
         name: name.clone(),
+        revision: "r".into(),
         now: Timestamp::now(),
     };
     store.insert_runner(&runner).await

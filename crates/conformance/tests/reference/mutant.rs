@@ -78,6 +78,10 @@ impl CloudRunnerManager for Mutant {
         }))
     }
 
+    async fn console(&self, id: &InstanceId) -> Result<Option<String>> {
+        self.inner.console(id).await
+    }
+
     async fn get_runners(
         &self,
         states: Option<&[CloudRunnerState]>,

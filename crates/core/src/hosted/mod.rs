@@ -19,7 +19,7 @@ pub use health::{Assessment, assess};
 use crate::{
     Capability, Clock, Cloud, CloudInstance, CloudRunnerInstance, CloudRunnerManager,
     CloudRunnerState, CreateRunner, Error, ErrorKind, Guest, InstanceId, NamePrefix, RemoveToken,
-    Result, Retry, RunnerMetrics,
+    Result, Retry, RunnerMetrics, Support,
 };
 
 /// The deadlines of the shared rules.
@@ -167,6 +167,21 @@ impl<C: Cloud> CloudRunnerManager for HostedRunners<C> {
         _token: &RemoveToken,
     ) -> Result<Option<RunnerMetrics>> {
         self.delete(id).await
+    }
+
+    async fn console(&self, id: &InstanceId) -> Result<Option<String>> {
+        if matches!(self.capability().console, Support::Unsupported(_)) {
+            return Ok(None);
+        }
+        let name = self.prefix.runner_name(id);
+        let read = async {
+            match self.cloud.get(&name).await? {
+                Some(instance) => self.cloud.console(&instance).await,
+                None => Ok(None),
+            }
+        };
+        self.within(self.timings.call_timeout, "console", read)
+            .await
     }
 
     fn flush_runners<'a>(

@@ -39,13 +39,15 @@ fn runners() -> impl Strategy<Value = Vec<RunnerFacts>> {
         registered(),
         instance(),
         any::<bool>(),
+        any::<bool>(),
     );
-    let facts = |(state, in_state, age, registered, instance, held)| RunnerFacts {
+    let facts = |(state, in_state, age, registered, instance, held, outdated)| RunnerFacts {
         name: "app-000000000000".parse().unwrap(),
         state,
         in_state: SECOND * in_state,
         age: SECOND * age,
         age_when_seen: SECOND * age,
+        outdated,
         registered,
         instance,
         held,
@@ -59,13 +61,22 @@ fn runners() -> impl Strategy<Value = Vec<RunnerFacts>> {
 }
 
 fn pool() -> impl Strategy<Value = PoolFacts> {
-    (0..30_usize, 0..10_usize, 0..20_usize, 0..10_usize).prop_map(
-        |(demand, min_idle, max, launch_budget)| PoolFacts {
+    let numbers = (
+        0..30_usize,
+        0..10_usize,
+        0..20_usize,
+        0..10_usize,
+        0..4_usize,
+    );
+    numbers.prop_map(
+        |(demand, min_idle, max, launch_budget, replacements)| PoolFacts {
             demand,
             min_idle: min_idle.min(max),
             max,
             boot_deadline: 600 * SECOND,
             idle_timeout: 60 * SECOND,
+            max_idle_age: Some(600 * SECOND),
+            replacements,
             lost_after: 120 * SECOND,
             launch_budget,
         },
@@ -117,6 +128,39 @@ proptest! {
     }
 
     #[test]
+    fn only_idle_runners_are_replaced_and_only_so_many(pool in pool(), runners in runners()) {
+        let mut replaced = 0;
+        for action in decide(&pool, &runners) {
+            let Action::Remove(name, Why::Outdated | Why::Aged | Why::Excess, order) = action else {
+                continue;
+            };
+            let runner = runners.iter().find(|r| r.name == name).unwrap();
+            prop_assert_eq!(runner.state, RunnerState::Idle);
+            prop_assert_eq!(order, Order::RegistrationFirst);
+        }
+        for action in decide(&pool, &runners) {
+            replaced += usize::from(matches!(action, Action::Remove(_, Why::Outdated | Why::Aged, _)));
+        }
+        prop_assert!(replaced <= pool.replacements);
+    }
+
+    /// What is launched is missing: runners that can take a job, new ones and those that stay,
+    /// are never more than jobs and min idle ask for.
+    #[test]
+    fn no_runner_is_launched_that_is_not_missing(pool in pool(), runners in runners()) {
+        let actions = decide(&pool, &runners);
+        let launches = launched(&actions);
+        let goes = |r: &&RunnerFacts| {
+            !actions.iter().any(|a| matches!(a, Action::Remove(name, ..) if *name == r.name))
+        };
+        let free = |r: &&RunnerFacts| {
+            matches!(judge(&pool, r, progress(r)), Verdict::Free)
+        };
+        let stay = runners.iter().filter(goes).filter(free).count();
+        prop_assert!(launches == 0 || stay + launches <= pool.demand + pool.min_idle);
+    }
+
+    #[test]
     fn each_runner_gets_one_action_and_each_step_is_of_the_state_machine(
         pool in pool(), runners in runners()
     ) {
@@ -148,6 +192,8 @@ proptest! {
                 max,
                 boot_deadline: 600 * SECOND,
                 idle_timeout: Duration::ZERO,
+                max_idle_age: None,
+                replacements: 0,
                 lost_after: 120 * SECOND,
                 launch_budget: budget,
             };
@@ -161,6 +207,7 @@ proptest! {
                             in_state: SECOND,
                             age: SECOND,
                             age_when_seen: SECOND,
+                            outdated: false,
                             registered: Registered::Online,
                             instance: Instance::Present { health: HealthState::Healthy, busy: Some(false) },
                             held: false,

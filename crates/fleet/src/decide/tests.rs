@@ -16,6 +16,8 @@ fn pool() -> PoolFacts {
         max: 10,
         boot_deadline: 300 * SECOND,
         idle_timeout: 60 * SECOND,
+        max_idle_age: None,
+        replacements: 0,
         lost_after: 60 * SECOND,
         launch_budget: 8,
     }
@@ -28,6 +30,7 @@ fn runner(id: u32, state: RunnerState) -> RunnerFacts {
         in_state: SECOND,
         age: SECOND,
         age_when_seen: SECOND,
+        outdated: false,
         registered: Registered::Unseen,
         instance: WELL,
         held: false,
@@ -217,6 +220,49 @@ fn excess_goes_oldest_first_and_only_when_idle_for_long() {
         ..idle(2, HOUR)
     };
     assert_eq!(decide(&pool, &[idle(1, HOUR), fresh]).len(), 1);
+}
+
+#[test]
+fn outdated_and_aged_idle_runners_are_replaced_a_few_at_a_time() {
+    let pool = PoolFacts {
+        min_idle: 3,
+        max_idle_age: Some(2 * HOUR),
+        replacements: 2,
+        ..pool()
+    };
+    let idle = |id, hours: u32, outdated| RunnerFacts {
+        age: HOUR * hours,
+        outdated,
+        registered: Registered::Online,
+        ..runner(id, RunnerState::Idle)
+    };
+    let runners = [idle(1, 1, true), idle(2, 3, false), idle(3, 1, false)];
+    let leave =
+        |id: usize, why| Action::Remove(runners[id].name.clone(), why, Order::RegistrationFirst);
+    assert_eq!(
+        decide(&pool, &runners),
+        [
+            leave(0, Why::Outdated),
+            leave(1, Why::Aged),
+            Action::Launch(2)
+        ]
+    );
+    let one = PoolFacts {
+        replacements: 1,
+        ..pool
+    };
+    assert_eq!(
+        decide(&one, &runners),
+        [leave(0, Why::Outdated), Action::Launch(1)]
+    );
+    // Of too many the outdated go, whatever their age.
+    let fewer = PoolFacts {
+        min_idle: 2,
+        idle_timeout: Duration::ZERO,
+        replacements: 0,
+        ..one
+    };
+    assert_eq!(decide(&fewer, &runners), [leave(0, Why::Excess)]);
 }
 
 #[test]

@@ -58,6 +58,7 @@ impl Pool {
             in_state: runner.since.elapsed(),
             age: clock.age(runner.created_at),
             age_when_seen: clock.age(runner.created_at).saturating_sub(look_age),
+            outdated: runner.revision != self.context.pool.sizing.revision,
             registered: with_word(runner, registered(&view, name, runner)),
             instance: self.instance(name, runner),
             held: runner.is_held(),
@@ -103,13 +104,29 @@ impl Pool {
         let view = self.view.borrow();
         // Nothing is launched before both sides were seen once: what they hold may be adopted.
         let blind = self.instances.is_none() || view.began.is_none();
-        let launch_budget = if blind || Instant::now() < self.launch_after {
+        let booting = |r: &&Runner| r.state == RunnerState::Booting;
+        let booting = self.runners.values().filter(booting).count();
+        let launch_budget = if blind {
             0
         } else {
-            pool.max_concurrent_launches.saturating_sub(self.launching)
+            let usual = pool.max_concurrent_launches;
+            self.circuit.budget(usual, self.launching, booting)
         };
+        // The successors of the last ones have to be online, and launches must not fail.
+        let steady = booting + self.launching == 0 && !self.circuit.is_troubled();
+        let replacements = if steady {
+            pool.sizing.replace_at_once
+        } else {
+            0
+        };
+        let now = self.context.shared.clock.now();
         let (demand, min_idle, max, idle_timeout) = match self.duty {
-            Duty::Active => (self.demand(), pool.min_idle, pool.max, pool.idle_timeout),
+            Duty::Active => (
+                self.demand(),
+                pool.min_idle_at(now),
+                pool.max,
+                pool.idle_timeout,
+            ),
             Duty::Retiring => (0, 0, 0, Duration::ZERO),
         };
         PoolFacts {
@@ -118,6 +135,8 @@ impl Pool {
             max,
             boot_deadline: pool.boot_deadline,
             idle_timeout,
+            max_idle_age: pool.sizing.max_idle_age,
+            replacements,
             lost_after: LOST_AFTER,
             launch_budget,
         }
@@ -144,7 +163,7 @@ fn is_fresh(view: &ScopeView, runner: &Runner) -> bool {
     view.began.is_some_and(|began| began >= runner.since)
 }
 
-fn registered(view: &ScopeView, name: &RunnerName, runner: &Runner) -> Registered {
+pub(super) fn registered(view: &ScopeView, name: &RunnerName, runner: &Runner) -> Registered {
     match view.runners.get(&name.to_string()) {
         Some(listed) if listed.busy => Registered::Busy,
         Some(listed) if listed.online => Registered::Online,

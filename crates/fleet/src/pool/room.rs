@@ -29,7 +29,10 @@ impl Pool {
         Supply {
             ready: self.runners.values().filter(ready).count(),
             working: self.runners.iter().filter(working).count(),
-            min_idle: self.context.pool.min_idle,
+            min_idle: self
+                .context
+                .pool
+                .min_idle_at(self.context.shared.clock.now()),
         }
     }
 
@@ -52,7 +55,7 @@ impl Pool {
         let room = match self.duty {
             Duty::Retiring => 0,
             // Launches fail: only what is there already can take a job.
-            Duty::Active if self.launch_failures > 0 => ready,
+            Duty::Active if self.circuit.is_troubled() => ready,
             Duty::Active => pool.max.saturating_sub(taken),
         };
         self.rooms.send_if_modified(|rooms| {

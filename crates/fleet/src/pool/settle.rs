@@ -5,7 +5,7 @@ use runner_manager_store::RunnerState;
 use tokio::task::{Id, JoinError};
 use tokio::time::Instant;
 
-use super::{Hold, Instances, Pool, Removed, retry_pause};
+use super::{Class, Hold, Instances, Pool, Removed, retry_pause};
 use crate::operation::{Done, Undone};
 
 impl Pool {
@@ -31,7 +31,7 @@ impl Pool {
         match done {
             Done::Launched { name, github_id } => {
                 self.launching -= 1;
-                self.launch_failures = 0;
+                self.circuit.launched();
                 self.counters.launched += 1;
                 self.counters.last_error = None;
                 if let Some(runner) = self.runners.get_mut(&name) {
@@ -48,14 +48,19 @@ impl Pool {
                 self.counters.failed += 1;
                 self.counters.crashed += 1;
                 self.counters.last_error = Some(error.to_string());
-                self.back_off(&error);
+                self.launch_failed(&error);
                 match undone {
                     Undone::Gone => self.forget(&name),
                     Undone::KeptBusy => self.keep_busy(&name),
                     Undone::Later => self.try_later(&name, &error),
                 }
             }
-            Done::Removed { name } => self.forget(&name),
+            Done::Removed { name, console } => {
+                if let Some(text) = console {
+                    self.circuit.show_console(Class::Boot, last_lines(&text));
+                }
+                self.forget(&name);
+            }
             Done::KeptBusy { name } => self.keep_busy(&name),
             Done::RemovalFailed { name, error } => {
                 self.counters.last_error = Some(error.to_string());
@@ -130,4 +135,21 @@ impl Pool {
             }
         }
     }
+}
+
+/// The end of a console's text, for a table.
+fn last_lines(text: &str) -> String {
+    const LINES: usize = 5;
+    const LONGEST: usize = 160;
+    let lines: Vec<&str> = text
+        .lines()
+        .filter(|line| !line.trim().is_empty())
+        .collect();
+    let short = |line: &&str| line.chars().take(LONGEST).collect::<String>();
+    let from = lines.len().saturating_sub(LINES);
+    lines[from..]
+        .iter()
+        .map(short)
+        .collect::<Vec<_>>()
+        .join("\n")
 }

@@ -1,0 +1,217 @@
+//! What keeps a pool from launching: failures by class, each with a pause that grows.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use runner_manager_core::ErrorKind;
+use serde::Serialize;
+use tokio::time::Instant;
+
+/// How many runners in a row may fail to come online before that holds launches back.
+const BOOT_THRESHOLD: u32 = 3;
+
+/// What fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Class {
+    /// Launches, with this kind of error.
+    Launch(ErrorKind),
+    /// Runners that were launched do not come online.
+    Boot,
+}
+
+impl Class {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Launch(kind) => kind.as_str(),
+            Self::Boot => BOOT,
+        }
+    }
+}
+
+const BOOT: &str = "boot";
+
+/// The failures of one class since the last success.
+#[derive(Debug, Clone)]
+struct Trouble {
+    failures: u32,
+    until: Instant,
+    /// `until` for people.
+    until_at: Timestamp,
+    reason: String,
+    console: Option<String>,
+}
+
+impl Trouble {
+    fn counts(&self, class: &str) -> bool {
+        class != BOOT || self.failures >= BOOT_THRESHOLD
+    }
+}
+
+/// How a pool's launches stand, class by class, for operators.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct CircuitView {
+    /// The class of the failures: the kind of a launch's error, or `boot`.
+    pub class: &'static str,
+    /// `closed`: launches go on; `open`: none before `until`; `half_open`: one, as a probe.
+    pub state: &'static str,
+    /// How many there were since the last success.
+    pub failures: u32,
+    /// The first moment at which a launch may be tried.
+    pub until: Timestamp,
+    /// The last failure.
+    pub reason: String,
+    /// The end of the console's text of the last failure, where there is one.
+    pub console: Option<String>,
+}
+
+/// The circuit breaker of one pool.
+#[derive(Debug, Default)]
+pub(crate) struct Circuit(BTreeMap<&'static str, Trouble>);
+
+impl Circuit {
+    /// How many failures of this class there have been, this one included.
+    pub(crate) fn next_failure(&self, class: Class) -> u32 {
+        self.0.get(class.as_str()).map_or(0, |t| t.failures) + 1
+    }
+
+    /// A failure, after which nothing is launched for this long.
+    pub(crate) fn fail(&mut self, class: Class, reason: String, pause: Duration, now: Timestamp) {
+        let failures = self.next_failure(class);
+        let span = jiff::SignedDuration::try_from(pause).unwrap_or(jiff::SignedDuration::MAX);
+        let console = self.0.remove(class.as_str()).and_then(|t| t.console);
+        let trouble = Trouble {
+            failures,
+            until: Instant::now() + pause,
+            until_at: now.checked_add(span).unwrap_or(Timestamp::MAX),
+            reason,
+            console,
+        };
+        self.0.insert(class.as_str(), trouble);
+    }
+
+    /// What a failed runner's console said.
+    pub(crate) fn show_console(&mut self, class: Class, text: String) {
+        if let Some(trouble) = self.0.get_mut(class.as_str()) {
+            trouble.console = Some(text);
+        }
+    }
+
+    /// A launch succeeded.
+    pub(crate) fn launched(&mut self) {
+        self.0.retain(|class, _| *class == BOOT);
+    }
+
+    /// A runner came online.
+    pub(crate) fn online(&mut self) {
+        self.0.remove(BOOT);
+    }
+
+    /// What made launches fail may be mended.
+    pub(crate) fn reset(&mut self) {
+        self.0.clear();
+    }
+
+    /// Whether launches are held back.
+    pub(crate) fn is_troubled(&self) -> bool {
+        self.0.iter().any(|(class, trouble)| trouble.counts(class))
+    }
+
+    /// How many launches may begin: none while a pause lasts, then one at a time until one
+    /// succeeds; after failed boots, until that one is online.
+    pub(crate) fn budget(&self, usual: usize, launching: usize, booting: usize) -> usize {
+        let now = Instant::now();
+        let mut budget = usual.saturating_sub(launching);
+        for (class, trouble) in self.0.iter().filter(|(class, t)| t.counts(class)) {
+            let under_way = if *class == BOOT {
+                launching + booting
+            } else {
+                launching
+            };
+            let probe = if now < trouble.until {
+                0
+            } else {
+                1_usize.saturating_sub(under_way)
+            };
+            budget = budget.min(probe);
+        }
+        budget
+    }
+
+    /// When the next pause ends, if one lasts.
+    pub(crate) fn wakes(&self) -> Option<Instant> {
+        let now = Instant::now();
+        let pauses = self.0.values().map(|trouble| trouble.until);
+        pauses.filter(|until| *until > now).min()
+    }
+
+    pub(crate) fn view(&self) -> Vec<CircuitView> {
+        let now = Instant::now();
+        let show = |(class, trouble): (&&'static str, &Trouble)| CircuitView {
+            class,
+            state: match trouble.counts(class) {
+                false => "closed",
+                true if now < trouble.until => "open",
+                true => "half_open",
+            },
+            failures: trouble.failures,
+            until: trouble.until_at,
+            reason: trouble.reason.clone(),
+            console: trouble.console.clone(),
+        };
+        self.0.iter().map(show).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PAUSE: Duration = Duration::from_secs(10);
+
+    fn fail(circuit: &mut Circuit, class: Class) {
+        circuit.fail(class, "no".into(), PAUSE, Timestamp::UNIX_EPOCH);
+    }
+
+    #[tokio::test]
+    async fn a_failed_launch_pauses_all_and_then_one_probes() {
+        tokio::time::pause();
+        let mut circuit = Circuit::default();
+        assert_eq!(circuit.budget(8, 2, 5), 6);
+        fail(&mut circuit, Class::Launch(ErrorKind::NoCapacity));
+        assert_eq!(circuit.budget(8, 0, 0), 0);
+        assert_eq!(circuit.view()[0].state, "open");
+        tokio::time::advance(PAUSE).await;
+        assert_eq!((circuit.budget(8, 0, 5), circuit.budget(8, 1, 0)), (1, 0));
+        assert_eq!(circuit.view()[0].state, "half_open");
+        circuit.launched();
+        assert!(!circuit.is_troubled());
+    }
+
+    #[tokio::test]
+    async fn only_boots_that_fail_in_a_row_hold_launches_back_until_one_is_online() {
+        tokio::time::pause();
+        let mut circuit = Circuit::default();
+        fail(&mut circuit, Class::Boot);
+        fail(&mut circuit, Class::Boot);
+        assert_eq!(circuit.budget(8, 0, 3), 8);
+        fail(&mut circuit, Class::Boot);
+        circuit.launched();
+        assert_eq!(circuit.budget(8, 0, 0), 0);
+        tokio::time::advance(PAUSE).await;
+        assert_eq!((circuit.budget(8, 0, 0), circuit.budget(8, 0, 1)), (1, 0));
+        circuit.online();
+        assert_eq!(circuit.budget(8, 0, 1), 8);
+    }
+
+    #[tokio::test]
+    async fn classes_stand_side_by_side() {
+        let mut circuit = Circuit::default();
+        fail(&mut circuit, Class::Launch(ErrorKind::NoCapacity));
+        fail(&mut circuit, Class::Launch(ErrorKind::RateLimited));
+        fail(&mut circuit, Class::Launch(ErrorKind::RateLimited));
+        let view = circuit.view();
+        let failures: Vec<_> = view.iter().map(|v| (v.class, v.failures)).collect();
+        assert_eq!(failures, [("no_capacity", 1), ("rate_limited", 2)]);
+    }
+}
