@@ -7,6 +7,7 @@ mod conformance;
 mod facts;
 mod failure;
 mod links;
+mod mutations;
 mod new_backend;
 mod peers;
 mod plan;

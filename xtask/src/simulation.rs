@@ -1,7 +1,7 @@
 //! The simulation: seeds, large runs, and planted bugs that it has to find.
 
 use crate::failure::{Failure, Result};
-use crate::process;
+use crate::{mutations, process};
 use std::path::Path;
 use std::process::Command;
 
@@ -22,6 +22,9 @@ pub(crate) struct Options {
     /// One large run of this many jobs, in a release build
     #[arg(long, conflicts_with = "seeds")]
     jobs: Option<u64>,
+    /// Plant bugs in a copy of the fleet, and see that the simulation finds each
+    #[arg(long, conflicts_with_all = ["seeds", "seed", "jobs", "seconds"])]
+    mutations: bool,
     /// Begin no further seed after this many seconds
     #[arg(long)]
     seconds: Option<u64>,
@@ -46,6 +49,9 @@ impl Options {
 
 /// Runs what was asked for.
 pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
+    if options.mutations {
+        return mutations::run(root);
+    }
     let mut command = program(root);
     if options.jobs.is_some() {
         command.arg("--release");

@@ -26,6 +26,9 @@ struct Arguments {
     /// Begin no further seed after this many seconds
     #[arg(long)]
     seconds: Option<u64>,
+    /// Begin no further seed once one has failed
+    #[arg(long)]
+    first_failure: bool,
 }
 
 fn main() -> ExitCode {
@@ -33,7 +36,7 @@ fn main() -> ExitCode {
     let outcome = match (arguments.jobs, arguments.seeds, arguments.seed) {
         (Some(jobs), _, seed) => large(seed.unwrap_or(1), jobs),
         (None, None, Some(seed)) => replay(seed),
-        (None, seeds, seed) => many(seed.unwrap_or(0), seeds.unwrap_or(1_000), arguments.seconds),
+        (None, seeds, seed) => many(seed.unwrap_or(0), seeds.unwrap_or(1_000), &arguments),
     };
     match outcome {
         Ok(code) => code,
@@ -82,9 +85,9 @@ fn verdict(seed: u64, outcome: &Outcome) -> ExitCode {
 }
 
 /// Runs seeds on every core until one fails, all have run, or the time is over.
-fn many(first: u64, seeds: u64, seconds: Option<u64>) -> Result<ExitCode> {
+fn many(first: u64, seeds: u64, arguments: &Arguments) -> Result<ExitCode> {
     let begun = Instant::now();
-    let limit = seconds.map(Duration::from_secs);
+    let limit = arguments.seconds.map(Duration::from_secs);
     let next = AtomicU64::new(first);
     let end = first + seeds;
     let totals = Mutex::new((0_u64, Duration::ZERO, 0_u64));
@@ -92,7 +95,8 @@ fn many(first: u64, seeds: u64, seconds: Option<u64>) -> Result<ExitCode> {
     let work = || -> Result<()> {
         loop {
             let seed = next.fetch_add(1, Ordering::Relaxed);
-            let over = limit.is_some_and(|limit| begun.elapsed() >= limit);
+            let over = limit.is_some_and(|limit| begun.elapsed() >= limit)
+                || (arguments.first_failure && !list(&failed).is_empty());
             if seed >= end || over {
                 return Ok(());
             }
@@ -104,8 +108,7 @@ fn many(first: u64, seeds: u64, seconds: Option<u64>) -> Result<ExitCode> {
             drop(totals);
             if let Some(violation) = outcome.violation {
                 println!("seed {seed} fails {violation}\n{}\n", outcome.last);
-                let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
-                failed.push(seed);
+                list(&failed).push(seed);
             }
         }
     };
@@ -133,6 +136,10 @@ fn many(first: u64, seeds: u64, seconds: Option<u64>) -> Result<ExitCode> {
     } else {
         ExitCode::FAILURE
     })
+}
+
+fn list(failed: &Mutex<Vec<u64>>) -> std::sync::MutexGuard<'_, Vec<u64>> {
+    failed.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The most memory that this process had, in MiB, as the kernel says.
