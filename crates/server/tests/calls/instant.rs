@@ -131,6 +131,10 @@ impl CloudRunnerManager for Instances {
         Ok(self.live.lock().unwrap().get(id).cloned())
     }
 
+    async fn console(&self, _: &InstanceId) -> Result<Option<String>> {
+        Ok(None)
+    }
+
     async fn get_runners(
         &self,
         _: Option<&[CloudRunnerState]>,

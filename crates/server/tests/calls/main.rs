@@ -15,6 +15,7 @@ use runner_manager_core::{
 };
 use runner_manager_fleet::{
     Architecture, DemandSource, Fleet, FleetConfig, PoolConfig, Registration, ScaleSetConfig,
+    Sizing,
 };
 use runner_manager_github::{Auth, GitHub, GitHubConfig};
 use runner_manager_github_sim::{
@@ -59,6 +60,7 @@ fn pool(instances: Instances, source: DemandSource) -> PoolConfig {
         idle_timeout: Duration::from_secs(1),
         grace: Duration::from_secs(60),
         max_concurrent_launches: 16,
+        sizing: Sizing::default(),
     }
 }
 
