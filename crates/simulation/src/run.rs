@@ -209,7 +209,7 @@ async fn work(
                 }
                 let flush = !world.is_calm() && world.state().rng.random_bool(0.01);
                 if flush {
-                    world.state().flushed = Some(Instant::now());
+                    world.state().excused = Some(Instant::now());
                     let fleet = fleet.clone();
                     deliveries.spawn(async move {
                         let wait = Duration::from_secs(60);

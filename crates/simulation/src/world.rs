@@ -64,8 +64,8 @@ pub(crate) struct State {
     /// Nothing of the manager moves any more.
     cut: bool,
     needs: Vec<Need>,
-    /// When an operator last flushed.
-    pub(crate) flushed: Option<Instant>,
+    /// When an operator last excused.
+    pub(crate) excused: Option<Instant>,
     pub(crate) to_come: usize,
     pub(crate) tally: Tally,
     pub(crate) trace: Trace,
@@ -96,7 +96,7 @@ impl World {
             stop_at: None,
             cut: false,
             needs: plan.pools.iter().map(|_| Need::default()).collect(),
-            flushed: None,
+            excused: None,
             to_come: plan.jobs,
             tally: Tally::default(),
             trace,

@@ -89,7 +89,7 @@ impl World {
         let needed = state.needs[pool].highest(old) + limits.min_idle;
         // A flush replaces runners before they are gone.
         let flushing = |at: Instant| at.elapsed() < Duration::from_secs(300);
-        if free.len() >= needed && !state.flushed.is_some_and(flushing) {
+        if free.len() >= needed && !state.excused.is_some_and(flushing) {
             self.violate(
                 state,
                 &format!(
