@@ -11,9 +11,9 @@ use runner_manager_github::ScaleSetSpec;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{DemandSource, ManagerServices};
 use crate::Schedule;
 use crate::schedule::min_idle;
+use crate::{DemandSource, ManagerServices};
 
 /// How a runner registers with GitHub.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]

@@ -30,7 +30,7 @@ pub use config::{Architecture, FleetConfig, PoolConfig, Registration, Sizing};
 pub use fleet::{Fleet, FlushMode};
 pub use pool::CircuitView;
 pub use route::offered_labels;
-pub use services::{CallbackConfig, IpNetwork, ManagerServices, RepoPolicyConfig};
 pub use schedule::Schedule;
+pub use services::{CallbackConfig, IpNetwork, ManagerServices, RepoPolicyConfig};
 pub use snapshot::PoolSnapshot;
 pub use source::{DemandSource, PlannerConfig, ScaleSetConfig};
