@@ -137,6 +137,7 @@ fn gate(world: &Arc<World>) -> Gate {
             let failed =
                 moment == Moment::Before && world.strikes(&mut world.state(), |f| f.store_error);
             if failed {
+                world.state().excused = Some(Instant::now());
                 return Err(Error::new(ErrorKind::Local, "the simulated disk is full")
                     .with_retry(Retry::After(Duration::from_secs(1))));
             }

@@ -64,7 +64,7 @@ pub(crate) struct State {
     /// Nothing of the manager moves any more.
     cut: bool,
     needs: Vec<Need>,
-    /// When an operator last excused.
+    /// When something last happened after which runners are replaced before they are gone.
     pub(crate) excused: Option<Instant>,
     pub(crate) to_come: usize,
     pub(crate) tally: Tally,
