@@ -1,6 +1,6 @@
-//! The conformance suite against a real LXD, or whatever server of its kind the environment names.
+//! The conformance suite against a real LXD or Incus, and what else only a server can show.
 //!
-//! `tests/peers/lxd` starts one; `PEER_KIND` says which it is.
+//! `tests/peers/lxd` and `tests/peers/incus` start one; `PEER_KIND` says which.
 
 #[path = "lxd/faults.rs"]
 mod faults;
@@ -22,7 +22,7 @@ use runner_manager_conformance::Harness;
 
 use harness::LxdHarness;
 
-/// What the peer cannot bring about.
+/// What neither kind of server can bring about.
 const WAIVERS: &str = include_str!("../peers/lxd/waivers.toml");
 
 fn main() -> ExitCode {

@@ -18,10 +18,15 @@ pub(crate) enum Page {
     Check,
 }
 
-/// The schemes of the backends in this tree.
+/// The schemes of the backends in this tree, and the peers that are another server for one of
+/// them.
 fn schemes(root: &Path) -> Result<Vec<String>> {
     let backend = |name: &str| name.strip_prefix("backend-").map(str::to_owned);
     let mut schemes = names(&root.join("crates"), backend)?;
+    schemes.extend(names(&root.join("tests/peers"), |name| {
+        let file = root.join("tests/peers").join(name).join("backend");
+        file.exists().then(|| name.to_owned())
+    })?);
     schemes.sort();
     Ok(schemes)
 }
@@ -31,6 +36,12 @@ fn names(folder: &Path, pick: impl Fn(&str) -> Option<String>) -> Result<Vec<Str
     let entries = fs::read_dir(folder).map_err(because)?.flatten();
     let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
     Ok(names.filter_map(|name| pick(&name)).collect())
+}
+
+/// The backend that a peer is for: the one of its name, unless its file `backend` names another.
+fn backend_of(root: &Path, scheme: &str) -> String {
+    let file = root.join("tests/peers").join(scheme).join("backend");
+    fs::read_to_string(file).map_or_else(|_| scheme.to_owned(), |name| name.trim().to_owned())
 }
 
 /// The schemes that are meant: those named, or all, less those left out. Unknown ones and
@@ -91,25 +102,26 @@ fn test(root: &Path, scheme: &str, env: &[(String, String)]) -> Result<PathBuf> 
     let written = folder.join(format!("{scheme}.md"));
     // A page of an earlier run must not be taken for this one's.
     let _ = fs::remove_file(&written);
+    let backend = backend_of(root, scheme);
     let mut test = process::cargo(root);
     test.args(["test", "--test", "conformance*", "--package"])
-        .arg(format!("runner-manager-backend-{scheme}"))
+        .arg(format!("runner-manager-backend-{backend}"))
         .envs(env.iter().map(|(key, value)| (key, value)))
         .env("CONFORMANCE_REPORT", &written)
         .env("CONFORMANCE_JUNIT", folder.join(format!("{scheme}.xml")));
     process::stream(&mut test)?;
-    program(root, scheme, env)?;
+    program(root, &backend, env)?;
     Ok(written)
 }
 
 /// Runs the tests of the whole program on this backend, where it has some.
-fn program(root: &Path, scheme: &str, env: &[(String, String)]) -> Result<()> {
-    if !root.join(format!("tests/program/{scheme}.rs")).exists() {
+fn program(root: &Path, backend: &str, env: &[(String, String)]) -> Result<()> {
+    if !root.join(format!("tests/program/{backend}.rs")).exists() {
         return Ok(());
     }
     let mut test = process::cargo(root);
-    test.args(["test", "--package", "runner-manager", "--features", scheme])
-        .args(["--test", scheme])
+    test.args(["test", "--package", "runner-manager", "--features", backend])
+        .args(["--test", backend])
         .envs(env.iter().map(|(key, value)| (key, value)));
     process::stream(&mut test)
 }
@@ -162,6 +174,8 @@ mod tests {
         let words = |words: &[&str]| words.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>();
         let all = select(&root, &words(&["all"]), &[]).expect("there are some");
         assert!(all.contains(&"process".to_owned()));
+        assert!(all.contains(&"incus".to_owned()) && backend_of(&root, "incus") == "lxd");
+        assert_eq!(backend_of(&root, "process"), "process");
         let others = select(&root, &words(&["all"]), &words(&["process"]));
         assert!(others.map_or(true, |others| !others.contains(&"process".to_owned())));
         for (wanted, without) in [("zzz", "process"), ("all", "zzz"), ("process", "process")] {
