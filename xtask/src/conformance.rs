@@ -88,15 +88,29 @@ fn run_one(root: &Path, scheme: &str, page: Page) -> Result<()> {
     let peer = Peer::of(root, scheme);
     let was_up = peer.is_up();
     peer.up()?;
-    let tested = peer.environment().and_then(|env| test(root, scheme, &env));
+    let tested = peer
+        .environment()
+        .and_then(|env| test(root, scheme, page, &env));
     let stopped = if was_up { Ok(()) } else { peer.down() };
     let written = tested?;
     stopped?;
     publish(root, scheme, &written, page)
 }
 
+/// What cargo builds. A page is written with one package alone. All checks in a row build the
+/// whole workspace, as the steps before did: with other features of shared dependencies, the
+/// SDK of EC2 would be built once more.
+fn selection(page: Page, package: &str, feature: Option<&str>) -> Vec<String> {
+    let words: &[&str] = match (page, feature) {
+        (Page::Check, _) => &["--workspace", "--all-features"],
+        (Page::Write, None) => &["--package", package],
+        (Page::Write, Some(feature)) => &["--package", package, "--features", feature],
+    };
+    words.iter().map(|word| (*word).to_owned()).collect()
+}
+
 /// Runs the suite, and gives the page that it wrote.
-fn test(root: &Path, scheme: &str, env: &[(String, String)]) -> Result<PathBuf> {
+fn test(root: &Path, scheme: &str, page: Page, env: &[(String, String)]) -> Result<PathBuf> {
     let folder = workspace::target(root).join("conformance");
     fs::create_dir_all(&folder).map_err(Failure::because("cannot make the folder of reports"))?;
     let written = folder.join(format!("{scheme}.md"));
@@ -104,23 +118,29 @@ fn test(root: &Path, scheme: &str, env: &[(String, String)]) -> Result<PathBuf> 
     let _ = fs::remove_file(&written);
     let backend = backend_of(root, scheme);
     let mut test = process::cargo(root);
-    test.args(["test", "--test", "conformance*", "--package"])
-        .arg(format!("runner-manager-backend-{backend}"))
+    test.arg("test")
+        .args(selection(
+            page,
+            &format!("runner-manager-backend-{backend}"),
+            None,
+        ))
+        .args(["--test", &format!("conformance-{backend}*")])
         .envs(env.iter().map(|(key, value)| (key, value)))
         .env("CONFORMANCE_REPORT", &written)
         .env("CONFORMANCE_JUNIT", folder.join(format!("{scheme}.xml")));
     process::stream(&mut test)?;
-    program(root, &backend, env)?;
+    program(root, &backend, page, env)?;
     Ok(written)
 }
 
 /// Runs the tests of the whole program on this backend, where it has some.
-fn program(root: &Path, backend: &str, env: &[(String, String)]) -> Result<()> {
+fn program(root: &Path, backend: &str, page: Page, env: &[(String, String)]) -> Result<()> {
     if !root.join(format!("tests/program/{backend}.rs")).exists() {
         return Ok(());
     }
     let mut test = process::cargo(root);
-    test.args(["test", "--package", "runner-manager", "--features", backend])
+    test.arg("test")
+        .args(selection(page, workspace::PROGRAM, Some(backend)))
         .args(["--test", backend])
         .envs(env.iter().map(|(key, value)| (key, value)));
     process::stream(&mut test)

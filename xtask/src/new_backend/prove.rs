@@ -26,8 +26,12 @@ pub(crate) fn prove(root: &Path) -> Result<()> {
     process::stream(&mut build)?;
     let mut suite = process::cargo(&copy);
     suite
-        .args(["test", "--test", "conformance", "--package"])
-        .arg(format!("runner-manager-backend-{SCHEME}"))
+        .args([
+            "test",
+            "--package",
+            &format!("runner-manager-backend-{SCHEME}"),
+        ])
+        .args(["--test", &format!("conformance-{SCHEME}")])
         .env("SCRATCH_ENDPOINT", "http://127.0.0.1:9")
         .env("CARGO_TARGET_DIR", &target);
     println!("$ {}", process::line(&suite));
