@@ -3,12 +3,14 @@
 # removes it too.
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
+# First what boots machines, so that none comes after those that are stopped.
+stop 50 nova-compute
 if [ -d "$STATE/machines" ]; then
     for folder in "$STATE"/machines/*/; do
         if [ -s "$folder/pid" ]; then python3 "$HERE/python/machines.py" stop "$folder" || true; fi
     done
 fi
-stop 50 nova-api nova-compute nova-scheduler nova-conductor neutron glance placement keystone
+stop 50 nova-api nova-scheduler nova-conductor neutron glance placement keystone
 stop 30 rabbitmq memcached
 stop 10 epmd
 stop 150 mariadb
