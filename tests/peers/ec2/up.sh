@@ -51,4 +51,6 @@ done
     # moto takes any credentials; the account of these is 123456789012.
     echo "AWS_ACCESS_KEY_ID=peer"
     echo "AWS_SECRET_ACCESS_KEY=peer"
+    # A case mostly waits for machines that boot.
+    echo "CONFORMANCE_THREADS=6"
 } >"$PEER_STATE/env"

@@ -23,6 +23,7 @@ use http_body_util::BodyExt;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use tokio::sync::RwLock;
 
 pub(crate) use fault::{Rule, What};
 use fault::{after, before};
@@ -74,6 +75,9 @@ struct Site {
     /// The instances that show an old launch time.
     aged: HashSet<String>,
     lists: list::Lists,
+    /// Held by the launches under way: a look waits for those that began before it, so that one
+    /// whose caller gave up is seen, however busy the machine is.
+    under_way: Arc<RwLock<()>>,
 }
 
 impl Proxy {
@@ -228,12 +232,24 @@ async fn handle(State(shared): State<Arc<Shared>>, request: axum::extract::Reque
         *site.calls.entry(call.action.clone()).or_default() += 1;
     });
     let rule = shared.with(&call.prefix, |site| fault::take(&mut site.rules, &call));
+    let under_way = shared.with(&call.prefix, |site| Arc::clone(&site.under_way));
+    let launch = match call.action.as_str() {
+        "RunInstances" | "CreateFleet" if rule != Some(What::Hang) => {
+            Some(under_way.read_owned().await)
+        }
+        "DescribeInstances" => {
+            drop(under_way.write_owned().await);
+            None
+        }
+        _ => None,
+    };
     // What was begun takes effect, whether or not the caller still waits.
     let answered = tokio::spawn(async move {
         if let Some(refusal) = before(rule, &call).await {
             return refusal.into_response();
         }
         let answer = answer(&shared, &call).await;
+        drop(launch);
         after(rule, &call, answer).await
     });
     answered.await.expect("the proxy does not panic")
