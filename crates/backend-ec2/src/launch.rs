@@ -43,13 +43,25 @@ pub(crate) async fn launch(cloud: &Ec2Cloud, spec: &LaunchSpec) -> Result<CloudI
     match &outcome {
         Ok(instance) => cloud.instances.launched(instance),
         Err(error) if error.effect() == Effect::None && !was_known => {
-            if let Err(kept) = cloud.guests.forget_name(&spec.name).await {
-                tracing::warn!(runner = %spec.name, error = %kept, "the runner's SSH keys stay");
-            }
+            forget_unused(cloud, &spec.name).await;
         }
         Err(_) => {}
     }
     outcome
+}
+
+/// Forgets the keys of a refused launch, unless there is an instance all the same: an error that
+/// follows the effect looks like any other, and whoever removes the instance needs its keys.
+async fn forget_unused(cloud: &Ec2Cloud, name: &RunnerName) {
+    let forget = async {
+        if cloud.guests.knows(name).await? && cloud.instances.get(name).await?.is_none() {
+            cloud.guests.forget_name(name).await?;
+        }
+        Ok::<(), Error>(())
+    };
+    if let Err(error) = forget.await {
+        tracing::warn!(runner = %name, %error, "the runner's SSH keys stay");
+    }
 }
 
 async fn try_launch(cloud: &Ec2Cloud, spec: &LaunchSpec) -> Result<CloudInstance> {

@@ -86,7 +86,7 @@ impl Harness for Ec2Harness {
         let mut section = self.site.section(context.prefix.as_str());
         section["ssh"] = json!({
             "keys_dir": self.keys_dir(&context.prefix),
-            "connection": {"connect_seconds": 5, "command_seconds": 10},
+            "connection": {"connect_seconds": 5},
         });
         section["boot"] = json!({"update_packages": false});
         site::connect(context, section).await
