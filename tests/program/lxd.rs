@@ -48,7 +48,7 @@ fn inventory() -> Vec<BTreeSet<String>> {
         "images",
         "networks",
         "profiles",
-        "storage-pools/default/volumes/custom",
+        "storage-pools/plain/volumes/custom",
     ]
     .map(|kind| listed(&format!("/1.0/{kind}")))
     .into()
@@ -84,7 +84,7 @@ grace_seconds = 20
 [pool.lxd]
 {server}
 image = {{ alias = "runner" }}
-volumes = [{{ pool = "default", path = "/var/lib/docker", size_bytes = 67108864 }}]
+volumes = [{{ pool = "plain", path = "/var/lib/docker", size_bytes = 67108864 }}]
 [pool.lxd.devices.github]
 type = "proxy"
 bind = "instance"

@@ -26,6 +26,8 @@ use crate::states;
 
 const PREFIX_KEY: &str = "user.runner-manager.prefix";
 const RUNNER_KEY: &str = "user.runner-manager.runner";
+/// The peer's pool of plain folders.
+const VOLUMES: &str = "plain";
 
 /// One project for each case, and a proxy for each prefix.
 pub(crate) struct LxdHarness {
@@ -91,7 +93,7 @@ impl LxdHarness {
     async fn counted(&self, prefix: &NamePrefix) -> (usize, usize) {
         let project = self.project_of(prefix.as_str()).await;
         let instances = format!("/1.0/instances?project={project}");
-        let volumes = format!("/1.0/storage-pools/default/volumes/custom?project={project}");
+        let volumes = format!("/1.0/storage-pools/{VOLUMES}/volumes/custom?project={project}");
         let instances = self.server.names(&instances).await;
         let instances = instances.iter().filter(|name| prefix.owned(name).is_some());
         let volumes = self.server.names(&volumes).await;
@@ -120,7 +122,7 @@ impl Harness for LxdHarness {
             "project": project,
             "image": {"alias": "runner"},
             "limits": {"memory_bytes": 512 << 20, "processes": 1000},
-            "volumes": [{"pool": "default", "path": "/var/lib/docker", "size_bytes": 64 << 20}],
+            "volumes": [{"pool": VOLUMES, "path": "/var/lib/docker", "size_bytes": 64 << 20}],
             "boot": {
                 "user": USER,
                 "home": "/home/runner",
@@ -219,7 +221,7 @@ impl Harness for LxdHarness {
             "storage",
             "volume",
             "delete",
-            "default",
+            VOLUMES,
             &volume,
             "--project",
             &project,
@@ -272,7 +274,7 @@ impl Harness for LxdHarness {
         let prefix = format!("{PREFIX_KEY}={}", name.prefix());
         let runner = format!("{RUNNER_KEY}={name}");
         let words = [
-            "storage", "volume", "create", "default", &volume, &prefix, &runner,
+            "storage", "volume", "create", VOLUMES, &volume, &prefix, &runner,
         ];
         let words: Vec<&str> = words.into_iter().chain(["--project", &project]).collect();
         self.server.run(&words).await;

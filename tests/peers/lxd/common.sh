@@ -68,7 +68,10 @@ start_daemon() {
 }
 
 # Snapshots make an instance in a fraction of a second; a plain folder would be copied each time.
-make_pool() {
+# The volumes of instances have a pool of folders: they have sizes, and the first size turns on the
+# quotas of btrfs, under which every snapshot waits for the accounts of those that went before.
+make_pools() {
+    "$CLI" storage show plain >/dev/null 2>&1 || "$CLI" storage create plain dir >/dev/null
     if "$CLI" storage show default >/dev/null 2>&1; then
         return
     fi
@@ -144,7 +147,7 @@ peer_up() {
     rootfs=$("$here/../rootfs/build.sh" "$(dirname "$PEER_STATE")/rootfs" "$program" | tail -n 1) ||
         fail 'cannot build the root file system'
     start_daemon
-    make_pool
+    make_pools
     make_image "$rootfs"
     write_env "$(make_https)"
 }
