@@ -7,6 +7,7 @@ mod faults;
 mod kill;
 mod operate;
 mod redelivery;
+mod render;
 mod scale_sets;
 mod support;
 mod webhooks;
