@@ -9,7 +9,7 @@ if is_running; then
     tries=0
     while is_running; do
         tries=$((tries + 1))
-        if [ "$tries" -gt 50 ]; then kill -KILL "$pid"; fi
+        if [ "$tries" -gt 50 ]; then kill -KILL "$pid" || true; fi
         sleep 0.2
     done
 fi
