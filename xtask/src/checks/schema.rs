@@ -3,9 +3,10 @@
 use crate::failure::{Failure, Result};
 use crate::process;
 use crate::tools;
-use crate::workspace::PROGRAM;
+use crate::workspace::{self, PROGRAM};
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 const FILE: &str = "docs/config.schema.json";
 
@@ -36,11 +37,15 @@ pub(crate) fn generate(root: &Path) -> Result<()> {
 }
 
 /// What the program prints, checked to be JSON, with one line end at its end.
+///
+/// Builds what the tests are built of, so that the SDK of EC2 is not built once more.
 fn generated(root: &Path) -> Result<String> {
     tools::for_all_features(root)?;
-    let mut command = process::cargo(root);
-    command.args(["run", "--quiet", "--package", PROGRAM, "--all-features"]);
-    let printed = process::stdout(command.args(["--", "schema"]))?;
+    let mut build = process::cargo(root);
+    build.args(["build", "--quiet", "--workspace", "--all-features"]);
+    process::stream(build.arg("--all-targets"))?;
+    let program = workspace::target(root).join("debug").join(PROGRAM);
+    let printed = process::stdout(Command::new(program).arg("schema"))?;
     serde_json::from_str::<serde_json::Map<_, _>>(&printed).map_err(Failure::because(format!(
         "`{PROGRAM} schema` printed what is not a JSON object"
     )))?;
