@@ -7,7 +7,7 @@ use runner_manager_core::{
     Timings,
 };
 
-use crate::bench::{cleanup, flush, listens};
+use crate::bench::cleanup;
 use crate::case::check;
 use crate::{Bench, Failure, Fault, Outcome, Planted, Verdict};
 
@@ -70,28 +70,17 @@ pub(super) async fn a_guest_that_cannot_be_asked_is_unknown(b: Bench) -> Verdict
 pub(super) async fn every_native_state_is_mapped(b: Bench) -> Verdict {
     let manager = b.manager().await?;
     let mut cannot = None;
-    let mut at_hand = None;
     for (native, wanted) in b.harness.native_states() {
-        let name = match at_hand.take() {
-            Some(name) => name,
-            None => b.runner(&manager).await?,
-        };
+        let name = b.runner(&manager).await?;
         match b.harness.force_state(&name, native).await {
             Ok(()) => is_shown_as(&b, &manager, &name, native, &wanted).await?,
             Err(reason) => cannot = Some(reason),
         }
         b.harness.mend(&b.prefix).await;
-        let found = manager.get_runner(name.instance_id()).await?;
-        // One that came through it unharmed will do for the next state.
-        if found.as_ref().is_some_and(listens) {
-            at_hand = Some(name);
-            continue;
-        }
         manager
             .delete_runner(name.instance_id(), &crate::bench::token())
             .await?;
     }
-    flush(&manager, true).await;
     b.cleaned(&manager).await?;
     match cannot {
         Some(reason) => Err(reason.into()),
