@@ -11,7 +11,7 @@ use runner_manager_core::{
 };
 use runner_manager_fleet::{
     Architecture, CallbackConfig, DemandSource, ManagerServices, PoolConfig, Registration,
-    RepoPolicyConfig,
+    RepoPolicyConfig, Sizing,
 };
 use serde_json::Value;
 
@@ -116,6 +116,7 @@ impl Plan<'_> {
                 events_file: Some(self.events.clone()),
             }),
             source: DemandSource::Queue,
+            sizing: Sizing::default(),
             priority: 0,
             min_idle: 0,
             max: 1,

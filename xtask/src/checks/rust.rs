@@ -16,15 +16,13 @@ pub(crate) fn format(root: &Path) -> Result<()> {
 pub(crate) fn lint(root: &Path) -> Result<()> {
     tools::require(root, Tool::Clippy)?;
     tools::for_all_features(root)?;
-    process::stream(process::cargo(root).args([
-        "clippy",
-        "--workspace",
-        "--all-targets",
-        "--all-features",
-        "--",
-        "-D",
-        "warnings",
-    ]))
+    // The second takes in the tests that need a peer, which `--all-targets` leaves out.
+    for targets in [&["--all-targets"][..], &["--test", "*"]] {
+        let mut clippy = process::cargo(root);
+        clippy.args(["clippy", "--workspace", "--all-features"]);
+        process::stream(clippy.args(targets).args(["--", "-D", "warnings"]))?;
+    }
+    Ok(())
 }
 
 /// Runs all tests, with all features.
