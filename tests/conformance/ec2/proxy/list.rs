@@ -16,7 +16,11 @@ pub(super) struct Lists {
 
 /// The pages that callers have not asked for yet, by token.
 #[derive(Default)]
-pub(super) struct Pages(Mutex<HashMap<String, (String, Vec<String>, String)>>);
+pub(super) struct Pages(Mutex<HashMap<String, Rest>>);
+
+/// What stands before the instances of an answer, the instances that are left, and what stands
+/// after them.
+type Rest = (String, Vec<String>, String);
 
 /// The most that moto is asked for at once.
 const ALL: &str = "1000000";
