@@ -104,6 +104,10 @@ impl Cloud for Ec2Cloud {
 
     async fn terminate(&self, instance: &CloudInstance) -> Result<()> {
         self.instances.end(&instance.native_id).await?;
+        if self.instances.knows(&instance.name) {
+            // A twin lives, and the keys are those of the name.
+            return Ok(());
+        }
         // What cannot be removed here is a leftover.
         if let Err(error) = self.guests.forget(instance).await {
             tracing::warn!(runner = %instance.name, %error, "the runner's SSH keys stay");

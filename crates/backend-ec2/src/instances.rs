@@ -60,6 +60,11 @@ impl Instances {
         self.memory.launched(instance);
     }
 
+    /// Whether an instance of a name is known to live, without a look.
+    pub(crate) fn knows(&self, name: &RunnerName) -> bool {
+        self.memory.named(name).is_some()
+    }
+
     /// The living instance of a name, the newest of several.
     pub(crate) async fn get(&self, name: &RunnerName) -> Result<Option<CloudInstance>> {
         self.looks.ask(name.clone()).await
