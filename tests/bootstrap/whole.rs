@@ -190,7 +190,7 @@ async fn whole_run(folder: &Path, log: &Log) -> Outcome {
     let github = GitHubConfig::new(sim.url().parse().expect("a URL"), auth);
     let github = GitHub::new(github).expect("a client");
     let rhythm = FleetConfig {
-        poll_interval: Duration::from_secs(1),
+        poll_interval: Duration::from_millis(100),
         cleanup_interval: Duration::from_secs(5),
         ..FleetConfig::default()
     };
@@ -200,10 +200,13 @@ async fn whole_run(folder: &Path, log: &Log) -> Outcome {
     let server = server.expect("a server for instances");
     let mut jobs = BTreeMap::new();
     for name in &names {
+        // Long enough for a look at GitHub to see it at work: one whose end is told before it was
+        // seen to begin looks as if it still waited, and is given a second runner.
         let job = JobSpec {
             workflow: "it's a \"workflow\" $(id) 🦀".into(),
             ..JobSpec::new("acme/app", &["self-hosted", name])
         };
+        let job = job.lasting(Duration::from_secs(3));
         jobs.insert(name.clone(), sim.queue_job(job).expect("a job"));
     }
     let begin = Instant::now();
