@@ -456,16 +456,15 @@ fn services_are_set_up(outcome: &Outcome) {
         ];
         assert_eq!(life, expected, "{pool}");
         let runner = of(outcome, pool).0;
-        for phase in [
-            "Booted",
-            "Installing",
-            "Listening",
-            "JobStarted",
-            "JobCompleted",
-        ] {
+        for phase in ["Booted", "Installing", "Listening"] {
             let told = format!("an instance reports runner={runner} phase={phase}");
             assert!(outcome.log.contains(&told), "{told}");
         }
+    }
+    // The look at GitHub may see a job before its instance tells of it, and end the runner.
+    for phase in ["JobStarted", "JobCompleted"] {
+        let told = format!(" phase={phase}");
+        assert!(outcome.log.contains(&told), "no instance reports{told}");
     }
 }
 
