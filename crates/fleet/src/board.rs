@@ -2,14 +2,17 @@
 //!
 //! Tokio's own watch channel wakes them in a random order, and a simulation's seed must decide
 //! everything.
+//!
+//! Readers get the value itself and never a lock on it: whoever reads twice while somebody waits
+//! to write would otherwise wait for ever.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Notify;
 
 struct Shared<T> {
-    value: RwLock<T>,
+    value: Mutex<Arc<T>>,
     /// Grows with every change.
     version: AtomicU64,
     closed: AtomicBool,
@@ -19,8 +22,9 @@ struct Shared<T> {
 }
 
 impl<T> Shared<T> {
-    fn read(&self) -> RwLockReadGuard<'_, T> {
-        self.value.read().unwrap_or_else(PoisonError::into_inner)
+    fn get(&self) -> Arc<T> {
+        let value = self.value.lock().unwrap_or_else(PoisonError::into_inner);
+        value.clone()
     }
 
     fn ring(&self) {
@@ -34,10 +38,10 @@ impl<T> Shared<T> {
 /// The one who writes. Dropped, its readers are told that nothing more comes.
 pub(crate) struct Board<T>(Arc<Shared<T>>);
 
-impl<T> Board<T> {
+impl<T: Clone> Board<T> {
     pub(crate) fn new(value: T) -> Self {
         Self(Arc::new(Shared {
-            value: RwLock::new(value),
+            value: Mutex::new(Arc::new(value)),
             version: AtomicU64::new(0),
             closed: AtomicBool::new(false),
             bells: Mutex::default(),
@@ -45,9 +49,9 @@ impl<T> Board<T> {
         }))
     }
 
-    /// The value now. Not to be held across an await or a change.
-    pub(crate) fn borrow(&self) -> RwLockReadGuard<'_, T> {
-        self.0.read()
+    /// The value now.
+    pub(crate) fn get(&self) -> Arc<T> {
+        self.0.get()
     }
 
     pub(crate) fn send_replace(&self, value: T) {
@@ -63,8 +67,8 @@ impl<T> Board<T> {
 
     /// Tells the readers only when `change` says that it changed something.
     pub(crate) fn send_if_modified(&self, change: impl FnOnce(&mut T) -> bool) {
-        let mut value = self.0.value.write().unwrap_or_else(PoisonError::into_inner);
-        if change(&mut value) {
+        let mut value = self.0.value.lock().unwrap_or_else(PoisonError::into_inner);
+        if change(Arc::make_mut(&mut value)) {
             self.0.version.fetch_add(1, Ordering::Release);
             drop(value);
             self.0.ring();
@@ -108,16 +112,16 @@ impl<T> Reader<T> {
         }
     }
 
-    /// The value now. Not to be held across an await.
-    pub(crate) fn borrow(&self) -> RwLockReadGuard<'_, T> {
-        self.shared.read()
+    /// The value now.
+    pub(crate) fn get(&self) -> Arc<T> {
+        self.shared.get()
     }
 
     /// The value now, which counts as seen.
-    pub(crate) fn borrow_and_update(&mut self) -> RwLockReadGuard<'_, T> {
-        let value = self.shared.read();
+    pub(crate) fn get_and_update(&mut self) -> Arc<T> {
+        // What changes in between is news.
         self.seen = self.shared.version.load(Ordering::Acquire);
-        value
+        self.shared.get()
     }
 
     /// Whether there is news.
@@ -166,16 +170,25 @@ mod tests {
         board.send_replace(2);
         board.send_if_modified(|_| false);
         assert!(reader.changed().await);
-        assert_eq!(*reader.borrow(), 2);
+        assert_eq!(*reader.get(), 2);
         assert!(!reader.has_changed());
         let mut late = reader.clone();
         let waiting = tokio::spawn(async move { late.changed().await });
         tokio::task::yield_now().await;
         board.send_modify(|value| *value += 1);
         assert!(waiting.await.expect("no panic"));
-        assert_eq!(*reader.borrow_and_update(), 3);
+        assert_eq!(*reader.get_and_update(), 3);
         drop(board);
         assert!(!reader.changed().await);
+    }
+
+    #[test]
+    fn a_reader_holds_nobody_up() {
+        let board = Board::new(1);
+        let reader = board.subscribe();
+        let before = reader.get();
+        board.send_replace(2);
+        assert_eq!((*before, *reader.get(), *board.get()), (1, 2, 2));
     }
 
     #[tokio::test]

@@ -73,7 +73,7 @@ struct PoolHandle {
 
 struct ScopeHandle {
     events: mpsc::Sender<JobEvent>,
-    views: Reader<Arc<ScopeView>>,
+    views: Reader<ScopeView>,
     task: JoinHandle<()>,
 }
 
@@ -235,7 +235,7 @@ impl Fleet {
     }
 
     fn watch(&self, config: &PoolConfig) -> ScopeHandle {
-        let publish = Board::new(Arc::<ScopeView>::default());
+        let publish = Board::new(ScopeView::default());
         let views = publish.subscribe();
         let (events, news) = mpsc::channel(EVENTS);
         let watcher = ScopeWatcher {

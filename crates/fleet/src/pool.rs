@@ -4,6 +4,7 @@ mod circuit;
 mod facts;
 mod room;
 mod settle;
+mod taken;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -30,6 +31,7 @@ use crate::{FleetConfig, Phase, PoolConfig, PoolSnapshot};
 use circuit::Circuit;
 pub use circuit::CircuitView;
 pub(crate) use circuit::Class;
+use taken::Taken;
 
 /// The pause after the third boot in a row that failed; it doubles with each further one.
 const BOOT_PAUSE: Duration = Duration::from_secs(15);
@@ -152,7 +154,8 @@ pub(crate) struct Pool {
     rhythm: FleetConfig,
     duty: Duty,
     runners: BTreeMap<RunnerName, Runner>,
-    view: Reader<Arc<ScopeView>>,
+    view: Reader<ScopeView>,
+    taken: Taken,
     /// What its own source tells, if it has one.
     feed: watch::Receiver<Feed>,
     routes: watch::Receiver<Arc<Vec<Route>>>,
@@ -189,7 +192,7 @@ struct Counters {
 /// What connects a pool with the rest of the fleet.
 pub(crate) struct Wiring {
     pub(crate) shared: Arc<Shared>,
-    pub(crate) view: Reader<Arc<ScopeView>>,
+    pub(crate) view: Reader<ScopeView>,
     pub(crate) feed: watch::Receiver<Feed>,
     pub(crate) routes: watch::Receiver<Arc<Vec<Route>>>,
     pub(crate) rooms: Arc<Rooms>,
@@ -225,6 +228,7 @@ impl Pool {
             rhythm,
             duty: Duty::Active,
             view: wiring.view,
+            taken: Taken::default(),
             feed: wiring.feed,
             routes: wiring.routes,
             others: wiring.rooms.subscribe(),
@@ -342,6 +346,9 @@ impl Pool {
             Command::Heard(name, phase) => {
                 if let Some(runner) = self.runners.get_mut(&name) {
                     runner.heard = Some(phase);
+                    if matches!(phase, Phase::JobStarted | Phase::JobCompleted) {
+                        self.taken.tell(name);
+                    }
                 }
             }
             Command::Remove(which, reply) => {
@@ -478,7 +485,7 @@ impl Pool {
         let failed = failed_boot.then_some(FailedBoot { probe });
         let ended = why == Why::Ended
             && (runner.state == RunnerState::Busy
-                || self.view.borrow().finished.contains(&name.to_string()));
+                || self.view.get().finished.contains(&name.to_string()));
         let enrolment = if ended {
             Enrolment::Spent
         } else {
@@ -498,7 +505,7 @@ impl Pool {
         let Some(runner) = self.runners.get(name) else {
             return false;
         };
-        let view = self.view.borrow();
+        let view = self.view.get();
         let offline = matches!(
             facts::registered(&view, name, runner),
             Registered::Offline(_)
@@ -507,7 +514,7 @@ impl Pool {
     }
 
     fn start_sweep(&mut self) {
-        let view = self.view.borrow().clone();
+        let view = self.view.get();
         if self.sweeping || self.draining.is_some() || view.began.is_none() {
             return;
         }
@@ -546,7 +553,7 @@ impl Pool {
             launched: self.counters.launched,
             failed: self.counters.failed,
             last_error: self.counters.last_error.clone(),
-            github_error: self.view.borrow().error.clone(),
+            github_error: self.view.get().error.clone(),
             source_error: self.feed.borrow().error.clone(),
             backend_error: self.counters.backend_error.clone(),
         };

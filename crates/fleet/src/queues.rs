@@ -10,11 +10,11 @@ use crate::scope::ScopeView;
 
 /// The views of all scopes.
 #[derive(Default)]
-pub(crate) struct Queues(Mutex<BTreeMap<String, Reader<Arc<ScopeView>>>>);
+pub(crate) struct Queues(Mutex<BTreeMap<String, Reader<ScopeView>>>);
 
 impl Queues {
     /// A scope is watched from now on.
-    pub(crate) fn add(&self, scope: String, view: Reader<Arc<ScopeView>>) {
+    pub(crate) fn add(&self, scope: String, view: Reader<ScopeView>) {
         let mut views = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         views.insert(scope, view);
     }
@@ -22,7 +22,7 @@ impl Queues {
     /// What every scope shows now.
     pub(crate) fn of_all(&self) -> Vec<Arc<ScopeView>> {
         let views = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        views.values().map(|view| view.borrow().clone()).collect()
+        views.values().map(Reader::get).collect()
     }
 }
 
@@ -41,7 +41,7 @@ mod tests {
     use super::*;
     use crate::board::Board;
 
-    fn view(ids: &[u64]) -> Arc<ScopeView> {
+    fn view(ids: &[u64]) -> ScopeView {
         let job = |id: &u64| RemoteJob {
             id: *id,
             run_id: *id,
@@ -56,10 +56,10 @@ mod tests {
             started_at: None,
             completed_at: None,
         };
-        Arc::new(ScopeView {
+        ScopeView {
             queued: ids.iter().map(job).collect(),
             ..ScopeView::default()
-        })
+        }
     }
 
     #[test]

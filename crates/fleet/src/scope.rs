@@ -24,6 +24,8 @@ pub(crate) struct ScopeView {
     pub(crate) number: u64,
     /// When the look began: what happened later may not be in it. `None` before the first.
     pub(crate) began: Option<Instant>,
+    /// When the look ended. `None` before the first.
+    pub(crate) ended: Option<Instant>,
     /// Registered runners by name.
     pub(crate) runners: BTreeMap<String, RemoteRunner>,
     /// Jobs that wait for a runner.
@@ -42,7 +44,7 @@ pub(crate) struct ScopeWatcher {
     pub(crate) poll_interval: Duration,
     /// All pools of the fleet; a change takes effect with the next look.
     pub(crate) routes: watch::Receiver<Arc<Vec<Route>>>,
-    pub(crate) views: Board<Arc<ScopeView>>,
+    pub(crate) views: Board<ScopeView>,
     /// What webhooks tell.
     pub(crate) events: mpsc::Receiver<JobEvent>,
 }
@@ -65,8 +67,8 @@ impl ScopeWatcher {
                 Ok(mut view) => {
                     failures = 0;
                     heard.complete(&mut view);
-                    let view = Arc::new(view);
-                    self.views.send_replace(view.clone());
+                    self.views.send_replace(view);
+                    let view = self.views.get();
                     let followed = heard.meanwhile(&self.views, log.follow(&view, &routes));
                     if let Err(error) = followed.await {
                         tracing::warn!(scope, %error, "cannot follow the jobs");
@@ -77,7 +79,7 @@ impl ScopeWatcher {
                     failures += 1;
                     tracing::warn!(scope, %error, failures, "cannot look at GitHub");
                     self.views
-                        .send_modify(|view| Arc::make_mut(view).error = Some(error.to_string()));
+                        .send_modify(|view| view.error = Some(error.to_string()));
                     pause_after(&error, failures, self.poll_interval)
                 }
             };
@@ -100,8 +102,9 @@ impl ScopeWatcher {
             queued.extend(self.queued_elsewhere(repository).await?);
         }
         Ok(ScopeView {
-            number: self.views.borrow().number + 1,
+            number: self.views.get().number + 1,
             began: Some(began),
+            ended: Some(Instant::now()),
             runners: runners.into_iter().map(|r| (r.name.clone(), r)).collect(),
             queued,
             finished: HashSet::new(),
@@ -120,8 +123,8 @@ impl ScopeWatcher {
     /// nothing waits, so that a lost webhook costs time only.
     async fn learned(&self, routes: &[Route]) -> Result<BTreeSet<String>> {
         let scope = self.path.api_path();
-        let waiting: Vec<String> = if self.views.borrow().began.is_some() {
-            let view = self.views.borrow().clone();
+        let waiting: Vec<String> = if self.views.get().began.is_some() {
+            let view = self.views.get();
             let name = |job: &RemoteJob| format!("{}/{}", job.owner, job.repo);
             view.queued.iter().map(name).collect()
         } else {

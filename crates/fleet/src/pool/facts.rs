@@ -20,7 +20,8 @@ const LOST_AFTER: Duration = Duration::from_secs(120);
 impl Pool {
     /// Notes since when runners have been missing on GitHub.
     pub(super) fn take_view(&mut self) {
-        let view = self.view.borrow_and_update().clone();
+        let view = self.view.get_and_update();
+        self.taken.catch_up(&view);
         let ended = |(name, r): (&RunnerName, &Runner)| {
             r.state == RunnerState::Busy && view.finished.contains(&name.to_string())
         };
@@ -48,7 +49,7 @@ impl Pool {
     }
 
     pub(super) fn runner_facts(&self) -> Vec<RunnerFacts> {
-        let view = self.view.borrow();
+        let view = self.view.get();
         let clock = &self.context.shared.clock;
         // Before the first look everything is as young as can be.
         let look_age = view.began.map_or(Duration::MAX, |began| began.elapsed());
@@ -101,7 +102,7 @@ impl Pool {
 
     pub(super) fn pool_facts(&self) -> PoolFacts {
         let pool = &self.context.pool;
-        let view = self.view.borrow();
+        let view = self.view.get();
         // Nothing is launched before both sides were seen once: what they hold may be adopted.
         let blind = self.instances.is_none() || view.began.is_none();
         let booting = |r: &&Runner| r.state == RunnerState::Booting;

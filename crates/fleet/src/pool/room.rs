@@ -21,7 +21,7 @@ impl Pool {
     }
 
     fn supply(&self) -> Supply {
-        let view = self.view.borrow();
+        let view = self.view.get();
         let working = |(name, r): &(&RunnerName, &Runner)| {
             r.state == RunnerState::Busy && !view.finished.contains(&name.to_string())
         };
@@ -41,9 +41,10 @@ impl Pool {
         let routes = self.routes.borrow();
         let views = self.context.shared.queues.of_all();
         let jobs = waiting(&views);
-        let shares = share(&routes, jobs, &self.rooms.borrow());
+        let shares = share(&routes, jobs, &self.rooms.get());
         let mine = shares.get(self.context.pool.name.as_str());
-        mine.copied().unwrap_or(0)
+        let shown = mine.copied().unwrap_or(0);
+        shown.saturating_sub(self.taken.of(&self.view.get()))
     }
 
     /// Tells the other pools how many waiting jobs this one has room for.

@@ -1,7 +1,6 @@
 //! What webhooks told, laid over what was seen.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
 use std::time::Duration;
 
 use runner_manager_github::{JobEvent, RemoteRunner};
@@ -34,7 +33,7 @@ impl Heard {
     /// Awaits something, and shows meanwhile what is heard.
     pub(super) async fn meanwhile<T>(
         &mut self,
-        views: &Board<Arc<ScopeView>>,
+        views: &Board<ScopeView>,
         work: impl Future<Output = T>,
     ) -> T {
         tokio::pin!(work);
@@ -49,15 +48,14 @@ impl Heard {
     }
 
     /// Shows an event, and those that came with it, as one change.
-    fn show(&mut self, views: &Board<Arc<ScopeView>>, first: JobEvent) {
+    fn show(&mut self, views: &Board<ScopeView>, first: JobEvent) {
         let mut news = vec![first];
         while let Ok(event) = self.events.try_recv() {
             news.push(event);
         }
         // Before the first look nothing is decided; it will be completed by what was heard.
-        if views.borrow().began.is_some() {
+        if views.get().began.is_some() {
             views.send_modify(|view| {
-                let view = Arc::make_mut(view);
                 for event in &news {
                     apply(view, event);
                 }
@@ -169,7 +167,7 @@ mod tests {
     async fn a_look_is_completed_by_what_came_while_it_was_taken() {
         let (tell, events) = mpsc::channel(8);
         let mut heard = Heard::new(events);
-        let views = Board::new(Arc::<ScopeView>::default());
+        let views = Board::new(ScopeView::default());
         let began = Instant::now();
         let work = async {
             for (id, status) in [(1, "queued"), (2, "queued"), (2, "in_progress")] {
