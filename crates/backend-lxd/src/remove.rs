@@ -1,5 +1,7 @@
 //! Finding an instance, and ending it.
 
+use std::time::Duration;
+
 use reqwest::Method;
 use runner_manager_core::{CloudRunnerState, ErrorKind, Result, RunnerName};
 use serde_json::json;
@@ -11,8 +13,10 @@ use crate::request::is_marked;
 use crate::volumes;
 use crate::wire::Instance;
 
-/// How often an end is tried while other operations on the instance come in between.
-const ATTEMPTS: u32 = 4;
+/// The first pause before an end is tried again while something else is being done to the
+/// instance, and the longest; each is twice the one before.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// The instance of this name, if it is this manager's.
 pub(crate) async fn find(cloud: &LxdCloud, name: &RunnerName) -> Result<Option<Instance>> {
@@ -33,7 +37,7 @@ pub(crate) async fn terminate(
     if *state == CloudRunnerState::Active {
         stop(cloud, &instance, deadline).await?;
     }
-    let mut attempt = 1;
+    let mut pause = FIRST_PAUSE;
     loop {
         let path = ["instances", &instance];
         let deleted = cloud
@@ -44,14 +48,16 @@ pub(crate) async fn terminate(
             Ok(()) => break,
             Err(error) if error.kind() == ErrorKind::NotFound => break,
             // It runs by now, or something else is being done to it: a launch that goes on, a
-            // stop, the server's own deletion of what is ephemeral.
-            Err(error) if error.kind() == ErrorKind::InvalidRequest && attempt < ATTEMPTS => {
+            // stop, the server's own deletion of what is ephemeral. Not all of it is shown as an
+            // operation that could be waited for.
+            Err(error) if error.kind() == ErrorKind::InvalidRequest && deadline.left() > pause => {
                 cloud.client.settle(&instance, deadline).await?;
                 stop(cloud, &instance, deadline).await?;
+                tokio::time::sleep(pause).await;
+                pause = LONGEST_PAUSE.min(2 * pause);
             }
             Err(error) => return Err(error),
         }
-        attempt += 1;
     }
     volumes::remove_of(cloud, name).await
 }
