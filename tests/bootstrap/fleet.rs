@@ -10,8 +10,8 @@ use runner_manager_core::{
     Timings,
 };
 use runner_manager_fleet::{
-    Architecture, CallbackConfig, DemandSource, ManagerServices, PoolConfig, Registration,
-    RepoPolicyConfig, Sizing,
+    Architecture, CallbackConfig, DemandSource, ManagerServices, PhaseDeadlines, PoolConfig,
+    Registration, RepoPolicyConfig, Sizing,
 };
 use serde_json::Value;
 
@@ -121,6 +121,7 @@ impl Plan<'_> {
             min_idle: 0,
             max: 1,
             boot_deadline: Duration::from_secs(240),
+            phase_deadlines: PhaseDeadlines::default(),
             idle_timeout: Duration::from_secs(600),
             grace: Duration::from_secs(60),
             max_concurrent_launches: 8,

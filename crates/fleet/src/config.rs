@@ -110,6 +110,8 @@ pub struct PoolConfig {
     pub max: usize,
     /// How long a runner may take from its launch until GitHub shows it online.
     pub boot_deadline: Duration,
+    /// How long the phases of that may take, where instances tell of them.
+    pub phase_deadlines: PhaseDeadlines,
     /// How long a runner that nobody needs may stay idle.
     pub idle_timeout: Duration,
     /// How old an orphan must be before it is removed.
@@ -118,6 +120,16 @@ pub struct PoolConfig {
     pub max_concurrent_launches: usize,
     /// What else decides how many runners wait, and which.
     pub sizing: Sizing,
+}
+
+/// How long the phases of a boot may take, as an instance tells of them by the callback. One of an
+/// earlier run of the manager is held to them from its next word on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PhaseDeadlines {
+    /// From the launch until it has booted. Default: none but the whole.
+    pub boot: Option<Duration>,
+    /// From then until it starts the runner program. Default: none but the whole.
+    pub install: Option<Duration>,
 }
 
 /// What decides how many runners wait, and which, beside min idle and the time-out.

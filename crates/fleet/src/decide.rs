@@ -35,6 +35,13 @@ pub(crate) enum Instance {
     },
 }
 
+/// A phase of a boot that takes longer than it may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Overdue {
+    Boot,
+    Install,
+}
+
 /// One runner as the decision sees it.
 #[derive(Debug, Clone)]
 pub(crate) struct RunnerFacts {
@@ -46,6 +53,8 @@ pub(crate) struct RunnerFacts {
     pub(crate) age: Duration,
     /// How old it was when GitHub was last looked at: what was not looked at is not late.
     pub(crate) age_when_seen: Duration,
+    /// What it is late with, before it is late as a whole.
+    pub(crate) overdue: Option<Overdue>,
     /// Made from what runners are not made from any more.
     pub(crate) outdated: bool,
     pub(crate) registered: Registered,
@@ -80,6 +89,8 @@ pub(crate) enum Why {
     Ended,
     /// It was not online within the boot deadline.
     Late,
+    /// A phase of its boot took longer than it may.
+    Overdue(Overdue),
     /// Its instance lives, and GitHub does not know it any more.
     Lost,
     /// Nobody needs it.
@@ -101,6 +112,10 @@ impl Why {
         match self {
             Self::Ended => "the instance has ended",
             Self::Late => "not online within the boot deadline",
+            Self::Overdue(Overdue::Boot) => "not booted within the deadline of this phase",
+            Self::Overdue(Overdue::Install) => {
+                "booted, but its runner program not started within the deadline of this phase"
+            }
             Self::Lost => "no longer connected to GitHub",
             Self::Excess => "idle, and not needed",
             Self::Outdated => "idle, and made from an older image or configuration",
@@ -166,7 +181,10 @@ fn judge(pool: &PoolFacts, r: &RunnerFacts, state: RunnerState) -> Verdict {
         RunnerState::Booting if r.age_when_seen > pool.boot_deadline && !working => {
             Verdict::Remove(Why::Late, RegistrationFirst)
         }
-        RunnerState::Booting => Verdict::Free,
+        RunnerState::Booting => match r.overdue {
+            Some(phase) if !working => Verdict::Remove(Why::Overdue(phase), RegistrationFirst),
+            _ => Verdict::Free,
+        },
         RunnerState::Idle | RunnerState::Busy => match r.registered {
             Registered::Absent(gone) if gone > pool.lost_after && !working => {
                 Verdict::Remove(Why::Lost, InstanceFirst)

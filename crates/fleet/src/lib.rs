@@ -26,7 +26,7 @@ mod snapshot;
 mod source;
 
 pub use callback::{Called, Phase};
-pub use config::{Architecture, FleetConfig, PoolConfig, Registration, Sizing};
+pub use config::{Architecture, FleetConfig, PhaseDeadlines, PoolConfig, Registration, Sizing};
 pub use fleet::{Fleet, FlushMode};
 pub use pool::CircuitView;
 pub use route::offered_labels;

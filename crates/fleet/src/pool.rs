@@ -105,6 +105,8 @@ struct Runner {
     waiting: Vec<oneshot::Sender<Removed>>,
     /// How far its instance says that it is.
     heard: Option<Phase>,
+    /// When the phase of its boot began, if that is known.
+    phase_since: Option<Instant>,
 }
 
 impl Runner {
@@ -121,6 +123,7 @@ impl Runner {
             ordered: None,
             waiting: Vec::new(),
             heard: None,
+            phase_since: None,
         }
     }
 
@@ -136,6 +139,14 @@ impl Runner {
         self.state = state;
         self.since = Instant::now();
         self.hold = Hold::Free;
+    }
+
+    /// Its instance says how far it is.
+    fn hear(&mut self, phase: Phase) {
+        if phase == Phase::Booted || self.heard.is_none() {
+            self.phase_since = Some(Instant::now());
+        }
+        self.heard = Some(phase);
     }
 }
 
@@ -345,7 +356,7 @@ impl Pool {
             Command::Drain(drained) => self.draining = Some(drained),
             Command::Heard(name, phase) => {
                 if let Some(runner) = self.runners.get_mut(&name) {
-                    runner.heard = Some(phase);
+                    runner.hear(phase);
                     if matches!(phase, Phase::JobStarted | Phase::JobCompleted) {
                         self.taken.tell(name);
                     }
@@ -457,6 +468,7 @@ impl Pool {
         tracing::info!(pool, runner = %name, "launch runner");
         let mut runner = Runner::new(RunnerState::Requested, now, revision);
         runner.hold = Hold::Operation;
+        runner.phase_since = Some(Instant::now());
         self.runners.insert(name.clone(), runner);
         self.launching += 1;
         let task = self
@@ -477,7 +489,7 @@ impl Pool {
         };
         runner.hold = Hold::Operation;
         let crashed = match why {
-            Why::Late | Why::Lost => true,
+            Why::Late | Why::Overdue(_) | Why::Lost => true,
             Why::Ended => runner.state < RunnerState::Busy,
             _ => false,
         };
@@ -510,7 +522,8 @@ impl Pool {
             facts::registered(&view, name, runner),
             Registered::Offline(_)
         );
-        runner.state == RunnerState::Booting && (why == Why::Late || (why == Why::Ended && offline))
+        let late = matches!(why, Why::Late | Why::Overdue(_));
+        runner.state == RunnerState::Booting && (late || (why == Why::Ended && offline))
     }
 
     fn start_sweep(&mut self) {

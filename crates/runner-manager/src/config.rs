@@ -11,8 +11,8 @@ use runner_manager_core::{
     Secret, SecretSource, SystemClock, Timings,
 };
 use runner_manager_fleet::{
-    Architecture, DemandSource, FleetConfig, PlannerConfig, PoolConfig, Registration,
-    ScaleSetConfig, Schedule, Sizing,
+    Architecture, DemandSource, FleetConfig, PhaseDeadlines, PlannerConfig, PoolConfig,
+    Registration, ScaleSetConfig, Schedule, Sizing,
 };
 use runner_manager_github::{AppKey, Auth, GitHub, GitHubConfig};
 use schemars::JsonSchema;
@@ -128,6 +128,8 @@ pub(crate) struct Pool {
     max: usize,
     #[serde(default = "ten_minutes")]
     boot_deadline_seconds: u64,
+    booted_within_seconds: Option<u64>,
+    installed_within_seconds: Option<u64>,
     #[serde(default = "ten_minutes")]
     idle_timeout_seconds: u64,
     #[serde(default = "five_minutes")]
@@ -308,6 +310,13 @@ impl Config {
             }
             if pool.max_concurrent_launches == 0 {
                 return Err(at("`max_concurrent_launches` must be at least 1"));
+            }
+            if config.callback.is_none()
+                && (pool.booted_within_seconds.is_some() || pool.installed_within_seconds.is_some())
+            {
+                return Err(at(
+                    "instances tell how far they are by the callback only; add the section `[callback]`, or leave `booted_within_seconds` and `installed_within_seconds` out",
+                ));
             }
             pool.github_path()?;
             pool.sizing()?;
@@ -621,6 +630,10 @@ impl Pool {
             min_idle: self.min_idle,
             max: self.max,
             boot_deadline: Duration::from_secs(self.boot_deadline_seconds),
+            phase_deadlines: PhaseDeadlines {
+                boot: self.booted_within_seconds.map(Duration::from_secs),
+                install: self.installed_within_seconds.map(Duration::from_secs),
+            },
             idle_timeout: Duration::from_secs(self.idle_timeout_seconds),
             grace: timings.grace,
             max_concurrent_launches: self.max_concurrent_launches,
@@ -732,6 +745,7 @@ mod tests {
             ("max = 8", "max = 8\nmin_idel = 1", "min_idel"),
             ("max = 8", "max = \"8\"", "invalid type"),
             ("max = 8", "max = 8\nmin_idle = 9", "above `max`"),
+            ("max = 8", "max = 8\nbooted_within_seconds = 60", "`[callback]`"),
             (
                 "[pool.process]",
                 "schedule = [{ cron = \"0 8 * * 8\", minutes = 60, min_idle = 2 }]\n[pool.process]",

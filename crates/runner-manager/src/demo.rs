@@ -14,7 +14,8 @@ use runner_manager_core::{
     Secret, SupportServiceConfig, SystemClock, Timings,
 };
 use runner_manager_fleet::{
-    Architecture, DemandSource, Fleet, FleetConfig, PoolConfig, Registration, Sizing,
+    Architecture, DemandSource, Fleet, FleetConfig, PhaseDeadlines, PoolConfig, Registration,
+    Sizing,
 };
 use runner_manager_github::{Auth, GitHub, GitHubConfig};
 use runner_manager_github_sim::{
@@ -174,6 +175,7 @@ async fn pool(work_dir: &Path, runner_dir: &Path) -> Result<PoolConfig> {
         min_idle: 0,
         max: MAX,
         boot_deadline: Duration::from_secs(60),
+        phase_deadlines: PhaseDeadlines::default(),
         idle_timeout: Duration::from_secs(1),
         grace: timings.grace,
         max_concurrent_launches: MAX,

@@ -10,7 +10,8 @@ use runner_manager_core::{
     SupportServiceConfig, Timings,
 };
 use runner_manager_fleet::{
-    Architecture, DemandSource, Fleet, FleetConfig, FlushMode, PoolConfig, Registration, Sizing,
+    Architecture, DemandSource, Fleet, FleetConfig, FlushMode, PhaseDeadlines, PoolConfig,
+    Registration, Sizing,
 };
 use runner_manager_github::{Auth, GitHub, GitHubConfig, workflow_job};
 use runner_manager_store::{Gate, Live, Moment, RunnerFilter, Store};
@@ -338,6 +339,7 @@ fn pool(world: &Arc<World>, index: usize, plan: &PoolPlan) -> Result<PoolConfig>
         min_idle: plan.min_idle,
         max: plan.max,
         boot_deadline: plan.boot_deadline,
+        phase_deadlines: PhaseDeadlines::default(),
         idle_timeout: plan.idle_timeout,
         grace: timings.grace,
         max_concurrent_launches: plan.launches,

@@ -32,6 +32,7 @@ fn instance() -> impl Strategy<Value = Instance> {
 
 fn runners() -> impl Strategy<Value = Vec<RunnerFacts>> {
     let state = proptest::sample::select(&RunnerState::ALL[..7]);
+    let overdue = proptest::sample::select(&[Overdue::Boot, Overdue::Install][..]);
     let one = (
         state,
         0..2_000_u32,
@@ -40,18 +41,21 @@ fn runners() -> impl Strategy<Value = Vec<RunnerFacts>> {
         instance(),
         any::<bool>(),
         any::<bool>(),
+        proptest::option::of(overdue),
     );
-    let facts = |(state, in_state, age, registered, instance, held, outdated)| RunnerFacts {
-        name: "app-000000000000".parse().unwrap(),
-        state,
-        in_state: SECOND * in_state,
-        age: SECOND * age,
-        age_when_seen: SECOND * age,
-        outdated,
-        registered,
-        instance,
-        held,
-    };
+    let facts =
+        |(state, in_state, age, registered, instance, held, outdated, overdue)| RunnerFacts {
+            name: "app-000000000000".parse().unwrap(),
+            state,
+            in_state: SECOND * in_state,
+            age: SECOND * age,
+            age_when_seen: SECOND * age,
+            overdue,
+            outdated,
+            registered,
+            instance,
+            held,
+        };
     let named = |(id, runner): (usize, RunnerFacts)| RunnerFacts {
         name: format!("app-{id:012x}").parse().unwrap(),
         ..runner
@@ -121,7 +125,7 @@ proptest! {
             let begun = matches!(runner.state, RunnerState::Finished | RunnerState::Deleting);
             let works = matches!(runner.instance, Instance::Present { busy: Some(true), .. });
             let busy = works || runner.registered == Registered::Busy;
-            let late = why == Why::Late && !works;
+            let late = matches!(why, Why::Late | Why::Overdue(_)) && !works;
             prop_assert!(!busy || is_dead(runner) || begun || late, "{why:?} {runner:?}");
             prop_assert!(!runner.held, "one operation at a time");
         }
@@ -207,6 +211,7 @@ proptest! {
                             in_state: SECOND,
                             age: SECOND,
                             age_when_seen: SECOND,
+                            overdue: None,
                             outdated: false,
                             registered: Registered::Online,
                             instance: Instance::Present { health: HealthState::Healthy, busy: Some(false) },

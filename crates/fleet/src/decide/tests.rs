@@ -30,6 +30,7 @@ fn runner(id: u32, state: RunnerState) -> RunnerFacts {
         in_state: SECOND,
         age: SECOND,
         age_when_seen: SECOND,
+        overdue: None,
         outdated: false,
         registered: Registered::Unseen,
         instance: WELL,
@@ -119,6 +120,27 @@ fn a_late_runner_is_no_capacity_and_is_removed() {
             Action::Launch(1)
         ]
     );
+    for phase in [Overdue::Boot, Overdue::Install] {
+        let stuck = RunnerFacts {
+            overdue: Some(phase),
+            ..runner(1, RunnerState::Booting)
+        };
+        let goes = Action::Remove(
+            stuck.name.clone(),
+            Why::Overdue(phase),
+            Order::RegistrationFirst,
+        );
+        assert_eq!(
+            decide(&pool, std::slice::from_ref(&stuck)),
+            [goes, Action::Launch(1)]
+        );
+        let online = RunnerFacts {
+            registered: Registered::Online,
+            ..stuck
+        };
+        let advance = Action::Advance(online.name.clone(), RunnerState::Idle);
+        assert_eq!(decide(&pool, &[online]), [advance]);
+    }
     // One that runs a job is not late, whatever GitHub's list says.
     let busy = Instance::Present {
         health: HealthState::Healthy,

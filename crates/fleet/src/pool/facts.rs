@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use runner_manager_core::{HealthState, RunnerName};
+use runner_manager_core::{HealthState, RunnerName, Support};
 use runner_manager_store::RunnerState;
 use tokio::time::Instant;
 
 use super::{Duty, Pool, Runner};
 use crate::Phase;
-use crate::decide::{Instance, PoolFacts, Registered, RunnerFacts};
+use crate::PhaseDeadlines;
+use crate::decide::{Instance, Overdue, PoolFacts, Registered, RunnerFacts};
 use crate::events::Reconciliation;
 use crate::scope::ScopeView;
 
@@ -53,18 +54,30 @@ impl Pool {
         let clock = &self.context.shared.clock;
         // Before the first look everything is as young as can be.
         let look_age = view.began.map_or(Duration::MAX, |began| began.elapsed());
+        let deadlines = self.phase_deadlines();
         let facts = self.runners.iter().map(|(name, runner)| RunnerFacts {
             name: name.clone(),
             state: runner.state,
             in_state: runner.since.elapsed(),
             age: clock.age(runner.created_at),
             age_when_seen: clock.age(runner.created_at).saturating_sub(look_age),
+            overdue: overdue(runner, deadlines),
             outdated: runner.revision != self.context.pool.sizing.revision,
             registered: with_word(runner, registered(&view, name, runner)),
             instance: self.instance(name, runner),
             held: runner.is_held(),
         });
         facts.collect()
+    }
+
+    /// Those of the pool, if its instances tell how far they are.
+    fn phase_deadlines(&self) -> PhaseDeadlines {
+        let pool = &self.context.pool;
+        let claims = &pool.manager.capability().claim;
+        match (claims, &pool.services.callback) {
+            (Support::Unsupported(_), _) | (_, None) => PhaseDeadlines::default(),
+            _ => pool.phase_deadlines,
+        }
     }
 
     fn instance(&self, name: &RunnerName, runner: &Runner) -> Instance {
@@ -144,6 +157,16 @@ impl Pool {
     }
 }
 
+/// Which phase of its boot has taken too long.
+fn overdue(runner: &Runner, deadlines: PhaseDeadlines) -> Option<Overdue> {
+    let (phase, deadline) = match runner.heard {
+        None => (Overdue::Boot, deadlines.boot?),
+        Some(Phase::Booted | Phase::Installing) => (Overdue::Install, deadlines.install?),
+        Some(_) => return None,
+    };
+    (runner.phase_since?.elapsed() > deadline).then_some(phase)
+}
+
 /// What an instance says of itself is news as long as GitHub has not shown the runner.
 fn with_word(runner: &Runner, seen: Registered) -> Registered {
     let is_new = match seen {
@@ -180,5 +203,41 @@ pub(super) fn registered(view: &ScopeView, name: &RunnerName, runner: &Runner) -
                 None => Registered::Absent(gone),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_phase_is_overdue_by_what_the_instance_tells() {
+        let minute = Duration::from_secs(60);
+        let deadlines = PhaseDeadlines {
+            boot: Some(minute),
+            install: Some(2 * minute),
+        };
+        let new = || Runner::new(RunnerState::Booting, jiff::Timestamp::UNIX_EPOCH, "".into());
+        let mut runner = new();
+        let adopted = new();
+        runner.phase_since = Some(Instant::now());
+        assert_eq!(overdue(&runner, deadlines), None);
+        tokio::time::advance(minute * 3 / 2).await;
+        assert_eq!(overdue(&runner, deadlines), Some(Overdue::Boot));
+        assert_eq!(overdue(&runner, PhaseDeadlines::default()), None);
+        assert_eq!(
+            overdue(&adopted, deadlines),
+            None,
+            "nobody knows since when"
+        );
+
+        runner.hear(Phase::Booted);
+        tokio::time::advance(minute * 3 / 2).await;
+        runner.hear(Phase::Installing);
+        assert_eq!(overdue(&runner, deadlines), None);
+        tokio::time::advance(minute).await;
+        assert_eq!(overdue(&runner, deadlines), Some(Overdue::Install));
+        runner.hear(Phase::Listening);
+        assert_eq!(overdue(&runner, deadlines), None);
     }
 }

@@ -14,8 +14,8 @@ use runner_manager_core::{
     GitHubPath, Label, Labels, NamePrefix, Secret, SupportServiceConfig, SystemClock,
 };
 use runner_manager_fleet::{
-    Architecture, DemandSource, Fleet, FleetConfig, PoolConfig, Registration, ScaleSetConfig,
-    Sizing,
+    Architecture, DemandSource, Fleet, FleetConfig, PhaseDeadlines, PoolConfig, Registration,
+    ScaleSetConfig, Sizing,
 };
 use runner_manager_github::{Auth, GitHub, GitHubConfig};
 use runner_manager_github_sim::{
@@ -57,6 +57,7 @@ fn pool(instances: Instances, source: DemandSource) -> PoolConfig {
         min_idle: 0,
         max: 50,
         boot_deadline: Duration::from_secs(60),
+        phase_deadlines: PhaseDeadlines::default(),
         idle_timeout: Duration::from_secs(1),
         grace: Duration::from_secs(60),
         max_concurrent_launches: 16,
