@@ -745,7 +745,11 @@ mod tests {
             ("max = 8", "max = 8\nmin_idel = 1", "min_idel"),
             ("max = 8", "max = \"8\"", "invalid type"),
             ("max = 8", "max = 8\nmin_idle = 9", "above `max`"),
-            ("max = 8", "max = 8\nbooted_within_seconds = 60", "`[callback]`"),
+            (
+                "max = 8",
+                "max = 8\nbooted_within_seconds = 60",
+                "`[callback]`",
+            ),
             (
                 "[pool.process]",
                 "schedule = [{ cron = \"0 8 * * 8\", minutes = 60, min_idle = 2 }]\n[pool.process]",

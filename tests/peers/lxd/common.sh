@@ -61,6 +61,8 @@ start_daemon() {
     # The longest path of a socket is 107 bytes, and the daemon makes some below its folder.
     [ ${#data} -le 80 ] || fail "the path $data is too long for the daemon's sockets; check out elsewhere"
     mkdir -p "$data" "$LXD_CONF"
+    # In memory: the server syncs its database to disk for every change, and nothing here is kept.
+    mountpoint -q "$data" || mount -t tmpfs -o mode=0711,size=8g tmpfs "$data"
     setsid "$DAEMON" --group root </dev/null >>"$log" 2>&1 &
     local pid=$!
     echo "$pid $(started_at "$pid")" >"$pid_file"
@@ -195,4 +197,7 @@ peer_down() {
         while read -r point; do
             umount -l "$point" || true
         done
+    if mountpoint -q "$data"; then
+        umount -l "$data"
+    fi
 }

@@ -47,7 +47,6 @@ if [ ! -e "$base" ]; then
         --customize-hook="cp $here/overlay/wired.network \$1/etc/systemd/network/80-wired.network" \
         --customize-hook='chroot "$1" systemctl --quiet enable systemd-networkd' \
         --customize-hook='chroot "$1" systemctl --quiet mask systemd-networkd-wait-online.service apt-daily.timer apt-daily-upgrade.timer e2scrub_reap.service' \
-        --customize-hook='mkdir -m 700 -p "$1/var/lib/cloud/seed"' \
         --customize-hook='rm -f "$1/etc/hostname" "$1/etc/machine-id"; : >"$1/etc/machine-id"' \
         bookworm "$base.new" "${sources[@]}" >&2
     mv "$base.new" "$base"

@@ -46,6 +46,9 @@ ended() {
 }
 trap ended EXIT
 
+# A seed in the root file system may be open to all, and holds what this instance was told.
+if [ -d /var/lib/cloud/seed ]; then chmod 700 /var/lib/cloud/seed; fi
+
 # A download and a claim need the pool's proxies, not those of the image.
 with_environment() {
     (
