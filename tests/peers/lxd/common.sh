@@ -78,7 +78,7 @@ make_pools() {
         return
     fi
     if grep -qw btrfs /proc/filesystems && [ -e /dev/loop-control ]; then
-        "$CLI" storage create default btrfs size=12GiB >/dev/null
+        "$CLI" storage create default btrfs size=6GiB >/dev/null
     else
         "$CLI" storage create default dir >/dev/null
     fi
