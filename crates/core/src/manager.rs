@@ -1,5 +1,7 @@
 //! The contract.
 
+use std::net::IpAddr;
+
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 
@@ -130,6 +132,20 @@ pub trait CloudRunnerManager: Send + Sync {
     /// changes; never elsewhere. A hint to look sooner: a lost one costs time, never correctness.
     async fn changed(&self) {
         std::future::pending::<()>().await;
+    }
+
+    /// The addresses of an instance, without a look into it: a guest that gives no answer must
+    /// not hold up whoever asks where an instance is.
+    ///
+    /// # Behavior
+    /// An unknown id is `Ok(None)`; an instance without addresses, or of a backend that shows
+    /// none, has an empty list.
+    ///
+    /// # On failure
+    /// Changes nothing.
+    async fn addresses(&self, id: &InstanceId) -> Result<Option<Vec<IpAddr>>> {
+        let found = self.get_runner(id).await?;
+        Ok(found.map(|instance| instance.addresses))
     }
 
     /// The way into an instance, for operators ([`Capability::shell`]).

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::operation::Context;
 use crate::pool::Command;
-use crate::{CallbackConfig, Fleet};
+use crate::{CallbackConfig, Fleet, PoolConfig};
 
 /// How long the backend may take to say where an instance comes from.
 const LOOK_WITHIN: Duration = Duration::from_secs(10);
@@ -148,21 +148,28 @@ impl Fleet {
         nonce: &Secret,
         from: IpAddr,
     ) -> Result<Called<Secret>> {
-        if !self.is_expected(name, from).await {
-            alarm(name, from, "claim", "the address is not the instance's");
-            return Ok(Err(Refusal::Forged));
-        }
+        let refuse = |refusal: Refusal, reason: &str| {
+            alarm(name, from, "claim", reason);
+            Ok(Err(refusal))
+        };
         let (store, now) = self.stored();
         let id = fingerprint("nonce", nonce.expose());
+        // Before the backend is asked: whoever has no nonce causes no calls of a cloud.
+        if let Err(refusal) = store.may_claim(name, id, now).await? {
+            return refuse(refusal, &refusal.to_string());
+        }
+        let Some(pool) = self.pool_of(name).await else {
+            return refuse(Refusal::Unknown, "its pool is not configured any more");
+        };
+        if !is_expected(&pool, name, from).await? {
+            return refuse(Refusal::Forged, "the address is not the instance's");
+        }
         match store.claim(name, id, now).await? {
             Ok(sealed) => {
                 tracing::info!(runner = %name, %from, "an instance has claimed its secrets");
                 unseal(nonce, sealed).map(Ok)
             }
-            Err(refusal) => {
-                alarm(name, from, "claim", &refusal.to_string());
-                Ok(Err(refusal))
-            }
+            Err(refusal) => refuse(refusal, &refusal.to_string()),
         }
     }
 
@@ -198,27 +205,33 @@ impl Fleet {
             }
         }
     }
+}
 
-    /// Whether the address fits: one of the configured networks, or else one that the backend
-    /// shows for the instance. A backend that shows none cannot tell.
-    async fn is_expected(&self, name: &RunnerName, from: IpAddr) -> bool {
-        let Some(pool) = self.pool_of(name).await else {
-            // The store refuses it, and says why.
-            return true;
-        };
-        let networks = pool.services.callback.as_ref().map(|c| &c.networks);
-        if let Some(networks) = networks.filter(|networks| !networks.is_empty()) {
-            return networks.iter().any(|network| network.contains(from));
-        }
-        let look = pool.manager.get_runner(name.instance_id());
-        match tokio::time::timeout(LOOK_WITHIN, look).await {
-            Ok(Ok(Some(found))) if !found.addresses.is_empty() => {
-                let from = from.to_canonical();
-                found.addresses.iter().any(|own| own.to_canonical() == from)
-            }
-            _ => true,
-        }
+/// Whether the address fits: one of the configured networks, or else one that the backend shows
+/// for the instance. A backend that shows none cannot tell.
+///
+/// # Errors
+/// When the backend does not answer, or does not show the instance (yet): whoever calls can try
+/// again, and nobody is served unseen.
+async fn is_expected(pool: &PoolConfig, name: &RunnerName, from: IpAddr) -> Result<bool> {
+    let networks = pool.services.callback.as_ref().map(|c| &c.networks);
+    if let Some(networks) = networks.filter(|networks| !networks.is_empty()) {
+        return Ok(networks.iter().any(|network| network.contains(from)));
     }
+    let look = pool.manager.addresses(name.instance_id());
+    let Ok(found) = tokio::time::timeout(LOOK_WITHIN, look).await else {
+        let message = "the backend does not say in time where the instance is";
+        return Err(Error::new(ErrorKind::TimedOut, message));
+    };
+    let addresses = found?.ok_or_else(|| {
+        Error::new(
+            ErrorKind::NotFound,
+            "the backend does not show the instance",
+        )
+    })?;
+    let from = from.to_canonical();
+    let is_own = |own: &IpAddr| own.to_canonical() == from;
+    Ok(addresses.is_empty() || addresses.iter().any(is_own))
 }
 
 fn alarm(runner: &RunnerName, from: IpAddr, call: &str, reason: &str) {

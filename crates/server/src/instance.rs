@@ -124,11 +124,22 @@ const REFUSED: Refused = (StatusCode::FORBIDDEN, "refused; the manager's log say
 const BUSY: Refused = (StatusCode::SERVICE_UNAVAILABLE, "try again");
 
 /// The name that is called about, and the secret that came along.
-fn caller(name: &str, headers: &HeaderMap) -> std::result::Result<(RunnerName, Secret), Refused> {
-    let name = name.parse().map_err(|_| REFUSED)?;
+fn caller(
+    name: &str,
+    headers: &HeaderMap,
+    Peer(from): Peer,
+) -> std::result::Result<(RunnerName, Secret), Refused> {
+    let refuse = |reason: &str| {
+        let from = from.ip();
+        tracing::error!(alarm = true, %from, reason, "a call of an instance was refused");
+        REFUSED
+    };
+    let name = name.parse();
+    let name = name.map_err(|_| refuse("the name is none of a runner"))?;
     let header = headers.get(AUTHORIZATION).and_then(|h| h.to_str().ok());
     let secret = header.and_then(|h| h.strip_prefix("Bearer "));
-    Ok((name, Secret::new(secret.ok_or(REFUSED)?)))
+    let secret = secret.ok_or_else(|| refuse("no secret came along"))?;
+    Ok((name, Secret::new(secret)))
 }
 
 async fn bounded<T>(
@@ -149,12 +160,12 @@ async fn bounded<T>(
 
 async fn claim(
     State(desk): State<Arc<Desk>>,
-    ConnectInfo(Peer(from)): ConnectInfo<Peer>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
     Path(name): Path<String>,
     headers: HeaderMap,
 ) -> std::result::Result<Response, Refused> {
-    let (name, nonce) = caller(&name, &headers)?;
-    let call = desk.fleet.claim(&name, &nonce, from.ip());
+    let (name, nonce) = caller(&name, &headers, peer)?;
+    let call = desk.fleet.claim(&name, &nonce, peer.0.ip());
     let secrets = bounded(&desk, &name, call).await?.map_err(|_| REFUSED)?;
     let headers = [
         (CONTENT_TYPE, "application/json"),
@@ -174,15 +185,15 @@ struct Report {
 
 async fn phase(
     State(desk): State<Arc<Desk>>,
-    ConnectInfo(Peer(from)): ConnectInfo<Peer>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
     Path(name): Path<String>,
     headers: HeaderMap,
     Json(report): Json<Report>,
 ) -> std::result::Result<StatusCode, Refused> {
-    let (name, token) = caller(&name, &headers)?;
+    let (name, token) = caller(&name, &headers, peer)?;
     let call = desk
         .fleet
-        .hear(&name, &token, report.phase, report.exit_code, from.ip());
+        .hear(&name, &token, report.phase, report.exit_code, peer.0.ip());
     bounded(&desk, &name, call).await?.map_err(|_| REFUSED)?;
     Ok(StatusCode::NO_CONTENT)
 }

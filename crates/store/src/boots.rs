@@ -85,6 +85,31 @@ fn is_over(boot: &Boot) -> bool {
     state.is_ok_and(|state| state >= RunnerState::Deleting)
 }
 
+/// The sealed secrets, for whoever may claim them now.
+fn claimable(
+    db: &Connection,
+    name: &str,
+    nonce: Digest,
+    now: Timestamp,
+) -> rusqlite::Result<std::result::Result<Vec<u8>, Refusal>> {
+    let Some(boot) = find(db, name)? else {
+        return Ok(Err(Refusal::Unknown));
+    };
+    if boot.nonce != nonce {
+        return Ok(Err(Refusal::Forged));
+    }
+    if is_over(&boot) {
+        return Ok(Err(Refusal::Deleted));
+    }
+    let Some(sealed) = boot.sealed else {
+        return Ok(Err(Refusal::Replayed));
+    };
+    if now.as_microsecond() > boot.deadline {
+        return Ok(Err(Refusal::Late));
+    }
+    Ok(Ok(sealed))
+}
+
 impl Store {
     /// Stores what an instance will claim. A second launch of the runner replaces the first.
     ///
@@ -100,6 +125,23 @@ impl Store {
         .await
     }
 
+    /// Whether [`claim`](Self::claim) would give out the sealed secrets. Changes nothing.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn may_claim(
+        &self,
+        name: &RunnerName,
+        nonce: Digest,
+        now: Timestamp,
+    ) -> Result<std::result::Result<(), Refusal>> {
+        let name = name.to_string();
+        self.work("look at a claim", move |db| {
+            Ok(claimable(db, &name, nonce, now)?.map(drop))
+        })
+        .await
+    }
+
     /// Gives out the sealed secrets, once: with the answer they are gone from here.
     ///
     /// # Errors
@@ -110,25 +152,13 @@ impl Store {
         nonce: Digest,
         now: Timestamp,
     ) -> Result<std::result::Result<Vec<u8>, Refusal>> {
-        let (name, now) = (name.to_string(), now.as_microsecond());
+        let name = name.to_string();
         self.work("give out a claim", move |db| {
-            let Some(boot) = find(db, &name)? else {
-                return Ok(Err(Refusal::Unknown));
-            };
-            if boot.nonce != nonce {
-                return Ok(Err(Refusal::Forged));
+            let sealed = claimable(db, &name, nonce, now)?;
+            if sealed.is_ok() {
+                db.execute("UPDATE boots SET sealed = NULL WHERE runner = ?1", [&name])?;
             }
-            if is_over(&boot) {
-                return Ok(Err(Refusal::Deleted));
-            }
-            let Some(sealed) = boot.sealed else {
-                return Ok(Err(Refusal::Replayed));
-            };
-            if now > boot.deadline {
-                return Ok(Err(Refusal::Late));
-            }
-            db.execute("UPDATE boots SET sealed = NULL WHERE runner = ?1", [&name])?;
-            Ok(Ok(sealed))
+            Ok(sealed)
         })
         .await
     }

@@ -218,6 +218,15 @@ async fn a_claim_is_served_once_in_time_and_to_its_own_nonce() {
         store.claim(&name, [nonce; 32], at).await.unwrap()
     };
     let hear = async |token, rank| store.hear(&name, [token; 32], rank).await.unwrap();
+    for (nonce, second, expected) in [
+        (9, 1_000, Err(Refusal::Forged)),
+        (1, 1_601, Err(Refusal::Late)),
+        (1, 1_600, Ok(())),
+    ] {
+        let at = Timestamp::from_second(second).unwrap();
+        let may = store.may_claim(&name, [nonce; 32], at).await.unwrap();
+        assert_eq!(may, expected, "asking changes nothing");
+    }
     assert_eq!(claim(1, 1_600).await, Ok(b"secrets".to_vec()));
     assert_eq!(claim(1, 1_600).await, Err(Refusal::Replayed));
     assert_eq!(hear(9, 1).await, Err(Refusal::Forged));

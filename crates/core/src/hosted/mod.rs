@@ -6,6 +6,7 @@ mod health;
 mod remove;
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -194,6 +195,13 @@ impl<C: Cloud> CloudRunnerManager for HostedRunners<C> {
         } else {
             crate::StopMode::Idle
         })
+    }
+
+    async fn addresses(&self, id: &InstanceId) -> Result<Option<Vec<IpAddr>>> {
+        let name = self.prefix.runner_name(id);
+        let get = self.cloud.get(&name);
+        let found = self.within(self.timings.call_timeout, "get", get).await?;
+        Ok(found.map(|instance| instance.addresses))
     }
 
     async fn guest(&self, id: &InstanceId) -> Result<Option<Box<dyn Guest>>> {
