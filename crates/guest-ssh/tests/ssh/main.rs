@@ -2,6 +2,7 @@
 
 mod detour;
 mod sshd;
+mod terminal;
 
 use std::net::TcpListener;
 use std::sync::Arc;
