@@ -37,6 +37,28 @@ fn refused(place: &Place, code: i32, words: &[&str]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn services_that_a_process_cannot_be_given_are_refused_before_a_launch() {
+    let mut place = Place::new("max = 1").await;
+    fs::write(place.path("policy"), "a secret").unwrap();
+    let policy = format!(
+        "repo_policy = {{ url = \"https://policy.example\", token_file = {:?} }}",
+        place.path("policy")
+    );
+    let proxy = "proxy = { http = \"http://proxy.example:3128\", transparent = true }".to_owned();
+    for (service, words) in [
+        (policy, ["services.repo_policy", "remove `repo_policy`"]),
+        (proxy, ["services.proxy", "set `transparent` to false"]),
+    ] {
+        place.pool = format!("max = 1\nservices.{service}");
+        place.configure();
+        let file = fs::read_to_string(place.path("config.toml")).unwrap();
+        let line = file.lines().position(|line| line.starts_with("services."));
+        let line = format!("line: {}", line.unwrap() + 1);
+        refused(&place, 2, &[words[0], words[1], &line]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_runner_program_that_cannot_be_used_is_refused() {
     let mut place = Place::new("max = 1").await;
     let good = place.backend.clone();

@@ -22,7 +22,10 @@ pub(crate) fn refuse_unsupported(support: &SupportServiceConfig) -> Result<()> {
         );
     }
     if support.repo_policy_compliance.is_some() {
-        return refuse("the process backend does not ask the repository policy service");
+        return refuse(
+            "a process asks no repository policy service before its job; remove `repo_policy`, or \
+             choose a backend whose instances boot by cloud-init",
+        );
     }
     Ok(())
 }
@@ -89,7 +92,7 @@ pub(crate) fn build(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use runner_manager_core::{ProxyConfig, SshDebugConnection};
+    use runner_manager_core::{ProxyConfig, RepoPolicyCompliance, Secret, SshDebugConnection};
 
     #[test]
     fn services_become_variables() {
@@ -133,7 +136,17 @@ mod tests {
             }),
             ..SupportServiceConfig::default()
         };
-        let error = refuse_unsupported(&transparent).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        let policy = SupportServiceConfig {
+            repo_policy_compliance: Some(RepoPolicyCompliance {
+                url: "https://policy.example/".parse().unwrap(),
+                token: Secret::new("token"),
+            }),
+            ..SupportServiceConfig::default()
+        };
+        for (asked, key) in [(transparent, "`transparent`"), (policy, "`repo_policy`")] {
+            let error = refuse_unsupported(&asked).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Unsupported);
+            assert!(error.to_string().contains(key), "{error}");
+        }
     }
 }

@@ -612,10 +612,12 @@ impl Pool {
             clock: Arc::new(SystemClock),
             budgets: budgets.clone(),
         };
+        let manager = (backend.connect)(context, self.section()?).await?;
+        self.services.fit(backend.scheme, manager.capability())?;
         Ok(PoolConfig {
             name: self.name.clone(),
             backend: backend.scheme,
-            manager: (backend.connect)(context, self.section()?).await?,
+            manager,
             github_path: self.github_path()?,
             repositories: self.repositories()?,
             labels: self.labels.clone(),
@@ -676,7 +678,11 @@ fn revision(text: &str, pool: usize, scheme: &str) -> String {
 fn line_of(text: &str, pool: usize, scheme: &str, key: &str) -> Option<usize> {
     let document = toml_edit::Document::parse(text).ok()?;
     let pool = document.get("pool")?.as_array_of_tables()?.get(pool)?;
-    let mut item = pool.get(scheme)?;
+    // What backends name stands in their own sections.
+    let (mut item, key) = match key.strip_prefix("services.") {
+        Some(inner) => (pool.get("services")?, inner),
+        None => (pool.get(scheme)?, key),
+    };
     let mut span = item.span();
     for part in key.split('.') {
         let Some((name, inner)) = item.as_table_like().and_then(|t| t.get_key_value(part)) else {

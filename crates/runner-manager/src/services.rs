@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use runner_manager_core::{
-    Error, ErrorKind, ProxyConfig, Result, SecretSource, SshDebugConnection, SupportServiceConfig,
+    Capability, Error, ErrorKind, ProxyConfig, Result, SecretSource, SshDebugConnection, Support,
+    SupportServiceConfig,
 };
 use runner_manager_fleet::{CallbackConfig, ManagerServices, RepoPolicyConfig};
 use runner_manager_server::TlsFiles;
@@ -200,6 +201,29 @@ impl Services {
             repo_policy: policy.transpose()?,
             events_file: events.map(|events| events.file.clone()),
         }))
+    }
+
+    /// Refuses what only the bootstrap of cloud-init brings, where instances boot without it:
+    /// every launch would fail.
+    pub(crate) fn fit(&self, backend: &str, capability: &Capability) -> Result<()> {
+        if !matches!(capability.cloud_init, Support::Unsupported(_)) {
+            return Ok(());
+        }
+        let refuse = |key: &str, what: &str, advice: &str| {
+            let message = format!(
+                "runners of the backend `{backend}` do not boot by cloud-init, and {what}; {advice}, or choose another backend"
+            );
+            Err(wrong(message).with_context("key", key))
+        };
+        if self.repo_policy.is_some() {
+            let what = "ask no repository policy service";
+            return refuse("services.repo_policy", what, "remove `repo_policy`");
+        }
+        if self.proxy.as_ref().is_some_and(|proxy| proxy.transparent) {
+            let what = "have no transparent proxy";
+            return refuse("services.proxy", what, "set `transparent` to false");
+        }
+        Ok(())
     }
 
     /// What can be checked without reading a secret.
