@@ -9,8 +9,9 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::{Read as _, Write as _};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use runner_manager_github_sim::{Conclusion, JobSpec, JobView};
@@ -157,6 +158,39 @@ fn restart_server() {
     assert!(Command::new(up).status().unwrap().success(), "no restart");
 }
 
+/// An operator's command on a runner's instance, and a shell that is typed into.
+fn opens_a_shell(place: &Place, name: &str) {
+    let script = "cat /etc/hostname; echo oops >&2; exit 7";
+    let ran = place.command(&["runners", "shell", name, "--", "sh", "-c", script]);
+    let errors = String::from_utf8_lossy(&ran.stderr);
+    assert_eq!(ran.status.code(), Some(7), "{errors}");
+    assert_eq!(String::from_utf8_lossy(&ran.stdout), format!("{name}\n"));
+    assert!(errors.contains("oops"), "{errors}");
+
+    let line = format!("'{}' runners shell {name}", support::PROGRAM);
+    let mut child = Command::new("timeout")
+        .args(["60", "script", "-q", "-e", "-c", &line, "/dev/null"])
+        .env("SHELL", "/bin/sh")
+        .env("RUNNER_MANAGER_CONFIG", place.path("config.toml"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // It stays open: its end would be one of the shell's input, before the shell is there.
+    let mut keyboard = child.stdin.take().unwrap();
+    let typed = b"test -t 0 && echo \"on-$(cat /etc/hostname)-$((40 + 2))\"\nexit 7\n";
+    keyboard.write_all(typed).unwrap();
+    let mut shown = String::new();
+    let mut screen = child.stdout.take().unwrap();
+    screen.read_to_string(&mut shown).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(7), "{shown}");
+    assert!(shown.contains(&format!("on-{name}-42")), "{shown}");
+
+    let unknown = format!("{POOL}-000000000000");
+    let unknown = place.command(&["runners", "shell", &unknown, "--", "true"]);
+    assert_eq!(unknown.status.code(), Some(3), "no such instance");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn jobs_run_in_containers_and_what_breaks_is_mended() {
     let before = inventory();
@@ -165,6 +199,9 @@ async fn jobs_run_in_containers_and_what_breaks_is_mended() {
     configure(&place, &format!("{}\n{limits}", by_socket()));
     let manager = place.start();
     let idle = another(&place, "the first is idle", &BTreeSet::new()).await;
+    for name in &idle {
+        opens_a_shell(&place, name);
+    }
 
     queue(&place, 4);
     until(&place, "four jobs are done", all_succeeded).await;
