@@ -64,11 +64,16 @@ const MUTATIONS: [Mutation; 7] = [
 /// Plants each bug into a copy of the sources, and fails unless seeds fail for all of them.
 pub(crate) fn run(root: &Path) -> Result<()> {
     let copy = root.join("target/mutations");
+    copy_sources(root, &copy)?;
+    if let Some(seed) = first_failure(&copy)? {
+        let message = format!("seed {seed} fails without a planted bug");
+        return Err(Failure::new(message));
+    }
     let mut rows = Vec::new();
     for mutation in &MUTATIONS {
         copy_sources(root, &copy)?;
         plant(&copy, mutation)?;
-        let seed = first_failure(root, &copy)?;
+        let seed = first_failure(&copy)?;
         let shown = seed
             .as_ref()
             .map_or_else(|| "NOT FOUND".to_owned(), |seed| format!("by seed {seed}"));
@@ -122,9 +127,11 @@ fn plant(copy: &Path, mutation: &Mutation) -> Result<()> {
 }
 
 /// The first seed that fails, if one does.
-fn first_failure(root: &Path, copy: &Path) -> Result<Option<String>> {
+fn first_failure(copy: &Path) -> Result<Option<String>> {
     let mut command = process::cargo(copy);
-    command.env("CARGO_TARGET_DIR", root.join("target"));
+    // Of its own: cargo takes a package of the copy for that of the same path in the workspace,
+    // and would give what is planted here to later builds there.
+    command.env("CARGO_TARGET_DIR", copy.join("target"));
     command.args([
         "run",
         "--quiet",

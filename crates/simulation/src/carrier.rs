@@ -35,7 +35,10 @@ impl Line {
         let (answer, lost) = {
             let mut state = world.state();
             state.tally.github_calls += 1;
-            if world.strikes(&mut state, |f| f.github_throttled) {
+            if world.is_github_down(&mut state) {
+                let body = json!({ "message": "We could not respond in time" });
+                (self.reply(502, &body, Vec::new()), false)
+            } else if world.strikes(&mut state, |f| f.github_throttled) {
                 let body = json!({ "message": "You have exceeded a secondary rate limit" });
                 let after = state.rng.random_range(1..90_u64);
                 let wait = ("retry-after", after.to_string());

@@ -144,6 +144,7 @@ impl Cloud for SimulatedCloud {
     }
 
     async fn terminate(&self, instance: &CloudInstance) -> Result<()> {
+        self.world.tempt(self.pool, &instance.name);
         self.call(100..2_000).await?;
         self.world.end_machine(self.pool, &instance.name);
         self.answer(()).await

@@ -61,6 +61,8 @@ pub struct Faults {
     pub github_unanswered: f64,
     /// A call of GitHub: 429.
     pub github_throttled: f64,
+    /// A call of GitHub: 502, and so for all calls of some minutes.
+    pub github_down: f64,
     /// A webhook that never comes.
     pub webhook_lost: f64,
     /// A webhook that comes twice.
@@ -77,6 +79,8 @@ pub struct Faults {
     pub dead_boot: f64,
     /// An instance that dies in the middle of a job.
     pub dies: f64,
+    /// A machine that is about to be ended: a job comes for its runner just then.
+    pub job_in_between: f64,
     /// A look into a guest that times out.
     pub guest_silent: f64,
     /// A write to the database.
@@ -91,6 +95,7 @@ impl Faults {
         github_error: 0.0,
         github_unanswered: 0.0,
         github_throttled: 0.0,
+        github_down: 0.0,
         webhook_lost: 0.0,
         webhook_twice: 0.0,
         no_capacity: 0.0,
@@ -99,6 +104,7 @@ impl Faults {
         slow_boot: 0.0,
         dead_boot: 0.0,
         dies: 0.0,
+        job_in_between: 0.0,
         guest_silent: 0.0,
         store_error: 0.0,
         cancelled: 0.0,
@@ -115,6 +121,7 @@ impl Faults {
             github_error: likely(0.3),
             github_unanswered: likely(0.2),
             github_throttled: likely(0.05),
+            github_down: likely(0.02),
             webhook_lost: likely(0.8),
             webhook_twice: likely(0.5),
             no_capacity: likely(0.5),
@@ -123,6 +130,7 @@ impl Faults {
             slow_boot: likely(0.3),
             dead_boot: likely(0.3),
             dies: likely(0.2),
+            job_in_between: likely(0.8),
             guest_silent: likely(0.3),
             store_error: likely(0.05),
             cancelled: likely(0.2),

@@ -206,6 +206,7 @@ async fn work(
             }
             Some(_) = deliveries.join_next() => {}
             _ = look.tick() => {
+                world.check_late();
                 if world.state().violation.is_some() || is_done(world, store).await {
                     return;
                 }

@@ -23,6 +23,8 @@ pub(crate) use events::{Event, job_json};
 pub(crate) use machine::{Machine, Phase};
 use need::Need;
 
+const SECOND: Duration = Duration::from_secs(1);
+
 /// How the manager stops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stop {
@@ -66,6 +68,8 @@ pub(crate) struct State {
     needs: Vec<Need>,
     /// When something last happened after which runners are replaced before they are gone.
     pub(crate) excused: Option<Instant>,
+    /// Until when GitHub answers nothing.
+    github_down: Option<Instant>,
     pub(crate) to_come: usize,
     pub(crate) tally: Tally,
     pub(crate) trace: Trace,
@@ -97,6 +101,7 @@ impl World {
             cut: false,
             needs: plan.pools.iter().map(|_| Need::default()).collect(),
             excused: None,
+            github_down: None,
             to_come: plan.jobs,
             tally: Tally::default(),
             trace,
@@ -155,6 +160,21 @@ impl World {
         }
         state.tally.faults += 1;
         true
+    }
+
+    /// Whether GitHub is down, which lasts some minutes once it begins.
+    pub(crate) fn is_github_down(&self, state: &mut State) -> bool {
+        let now = Instant::now();
+        if state.github_down.is_some_and(|until| now < until) {
+            return !self.is_calm();
+        }
+        let begins = self.strikes(state, |f| f.github_down);
+        if begins {
+            let pause = self.between(state, SECOND * 60..SECOND * 600);
+            state.github_down = Some(now + pause);
+            self.note(state, format_args!("GitHub is down for {pause:?}"));
+        }
+        begins
     }
 
     /// A place at which the manager may be cut off. Past the cut nothing of it goes on.

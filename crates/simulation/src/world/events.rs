@@ -83,6 +83,8 @@ impl World {
     fn happen(&self, state: &mut State, event: Event) {
         match event {
             Event::Arrive(burst) => {
+                // Some may have come before their time.
+                let burst = burst.min(state.to_come);
                 for _ in 0..burst {
                     self.arrive(state);
                 }
@@ -134,6 +136,17 @@ impl World {
         }
     }
 
+    /// A machine is about to be ended: fate may bring a job forward to its runner, which is the
+    /// worst moment. Not to one that has only just begun to listen: see ADR 13.
+    pub(crate) fn tempt(&self, pool: usize, name: &RunnerName) {
+        let mut state = self.state();
+        let found = state.clouds[pool].get(name);
+        let listens = found.is_some_and(|machine| machine.listens_for(Duration::from_secs(30)));
+        if listens && state.to_come > 0 && self.strikes(&mut state, |f| f.job_in_between) {
+            self.schedule(&mut state, Duration::ZERO, Event::Arrive(1));
+        }
+    }
+
     /// Waiting jobs go to idle runners, whichever GitHub likes.
     pub(crate) fn assign(&self, state: &mut State) {
         let mut any = false;
@@ -179,6 +192,7 @@ impl World {
         );
         if let Some(machine) = state.clouds[pool].get_mut(name) {
             machine.phase = if connected {
+                machine.listens_since = Some(Instant::now());
                 Phase::Listening
             } else {
                 Phase::Ended

@@ -27,8 +27,20 @@ pub(crate) struct Machine {
     pub(crate) runner: u64,
     pub(crate) created_at: Timestamp,
     born: Instant,
+    /// Since when its runner can take a job.
+    pub(super) listens_since: Option<Instant>,
     /// Its maker was told that it failed, and so does not count on it.
     doubted: bool,
+}
+
+impl Machine {
+    /// Whether its runner has waited for a job at least so long.
+    pub(super) fn listens_for(&self, least: Duration) -> bool {
+        let listens = self
+            .listens_since
+            .filter(|_| self.phase == Phase::Listening);
+        listens.is_some_and(|since| since.elapsed() >= least)
+    }
 }
 
 impl World {
@@ -44,6 +56,7 @@ impl World {
             runner,
             created_at: self.now(),
             born: Instant::now(),
+            listens_since: None,
             doubted: false,
         };
         state.clouds[pool].insert(name.clone(), machine.clone());
@@ -97,6 +110,31 @@ impl World {
                     free.join(", ")
                 ),
             );
+        }
+    }
+
+    /// A machine that does not come online in time goes soon, once nothing goes wrong any more.
+    pub(crate) fn check_late(&self) {
+        // Pauses after failures have then ended.
+        let settled = self.calm_from + Duration::from_secs(600);
+        if Instant::now() < settled {
+            return;
+        }
+        let mut state = self.state();
+        for (plan, pool) in self.plan.pools.iter().zip(0..) {
+            let most = plan.boot_deadline + self.plan.poll * 2 + Duration::from_secs(120);
+            let boots = |m: &Machine| m.phase == Phase::Booting && m.born.elapsed() > most;
+            let late = state.clouds[pool]
+                .iter()
+                .find(|(_, machine)| boots(machine));
+            if let Some(name) = late.map(|(name, _)| name.clone()) {
+                let text = format!(
+                    "{name} is not online after {} s, and still there",
+                    most.as_secs()
+                );
+                self.violate(&mut state, &text);
+                return;
+            }
         }
     }
 
