@@ -133,7 +133,7 @@ impl Faults {
             job_in_between: likely(0.8),
             guest_silent: likely(0.3),
             store_error: likely(0.05),
-            cancelled: likely(0.2),
+            cancelled: likely(0.5),
         }
     }
 
@@ -245,7 +245,12 @@ impl PoolPlan {
             min_idle: rng.random_range(0..=max.min(3)),
             max,
             boot_deadline: boot * 2 + SECOND * rng.random_range(30..200),
-            idle_timeout: SECOND * rng.random_range(0..300),
+            // Often short, so that idle runners go while jobs still come.
+            idle_timeout: if rng.random_bool(0.5) {
+                SECOND * rng.random_range(0..20)
+            } else {
+                SECOND * rng.random_range(20..300)
+            },
             launches: rng.random_range(1..8),
         }
     }
