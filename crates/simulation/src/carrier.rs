@@ -126,6 +126,7 @@ impl Line {
     fn delete(&self, state: &mut State, id: u64) -> (u16, Value) {
         match state.hub.delete(id) {
             Ok(name) => {
+                self.0.check_removal(state, &name);
                 self.0.end_listener(state, &name);
                 (204, Value::Null)
             }

@@ -121,7 +121,7 @@ impl Faults {
             github_error: likely(0.3),
             github_unanswered: likely(0.2),
             github_throttled: likely(0.05),
-            github_down: likely(0.02),
+            github_down: likely(0.04),
             webhook_lost: likely(0.8),
             webhook_twice: likely(0.5),
             no_capacity: likely(0.5),

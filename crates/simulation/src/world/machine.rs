@@ -138,6 +138,33 @@ impl World {
         }
     }
 
+    /// A registration goes: not that of a runner that came online in time and has waited for less
+    /// than it may. One whose launch was said to fail goes, and so does what is flushed.
+    pub(crate) fn check_removal(&self, state: &mut State, name: &str) {
+        // Asking GitHub comes before the launch, and may take its time.
+        let margin = Duration::from_secs(40);
+        let flushing = |at: Instant| at.elapsed() < Duration::from_secs(600);
+        if state.excused.is_some_and(flushing) {
+            return;
+        }
+        for (plan, cloud) in self.plan.pools.iter().zip(&state.clouds) {
+            let found = cloud.iter().find(|(n, _)| n.to_string() == name);
+            let Some((_, machine)) = found.filter(|(_, m)| m.phase == Phase::Listening) else {
+                continue;
+            };
+            let Some(since) = machine.listens_since else {
+                continue;
+            };
+            let in_time = since.duration_since(machine.born) + margin <= plan.boot_deadline;
+            if in_time && !machine.doubted && since.elapsed() < plan.idle_timeout {
+                let waited = since.elapsed().as_secs();
+                let text = format!("{name} came online in time, and is removed after {waited} s");
+                self.violate(state, &text);
+                return;
+            }
+        }
+    }
+
     fn plan_boot(&self, state: &mut State, pool: usize, name: &RunnerName) {
         let deadline = self.plan.pools[pool].boot_deadline;
         let boot = self.plan.boot;
