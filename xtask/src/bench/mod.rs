@@ -1,4 +1,5 @@
-//! The demo, run several times, and the medians of what it measured.
+//! The demo, run several times, and the medians of what it measured; then how fast the fleet follows
+//! demand.
 
 mod report;
 mod stages;
@@ -10,7 +11,11 @@ use report::Run;
 use std::num::NonZeroU32;
 use std::path::Path;
 
-/// Builds the program for release, runs its demo `runs` times and prints the tables.
+/// Where the bench of the fleet is.
+const SERVER: &str = "runner-manager-server";
+
+/// Builds the program for release, runs its demo `runs` times and prints the tables; then runs the
+/// bench of the fleet, which prints its own figures.
 pub(crate) fn run(root: &Path, runs: NonZeroU32, jobs: NonZeroU32) -> Result<()> {
     process::stream(process::cargo(root).args(["build", "--release", "--package", PROGRAM]))?;
     let mut done = Vec::new();
@@ -22,7 +27,7 @@ pub(crate) fn run(root: &Path, runs: NonZeroU32, jobs: NonZeroU32) -> Result<()>
         done.push(run);
     }
     println!("\n{}\n{}", report::runs(&done), report::stages(&done)?);
-    Ok(())
+    process::stream(process::cargo(root).args(["bench", "--package", SERVER, "--bench", "fleet"]))
 }
 
 fn demo(root: &Path, jobs: NonZeroU32) -> std::process::Command {
