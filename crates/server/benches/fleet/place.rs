@@ -67,10 +67,9 @@ pub(crate) struct Place {
 
 impl Place {
     pub(crate) async fn start(pool: PoolConfig, poll: Duration, sender: Sender) -> Self {
-        // Nobody listened at this port a moment ago.
-        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let receiver = free.local_addr().unwrap();
-        drop(free);
+        // Held until it is listened at, so that nobody else is given this port.
+        let held = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let receiver = held.local_addr().unwrap();
         let webhook = (sender == Sender::GitHub).then(|| WebhookConfig {
             url: format!("http://{receiver}/webhook"),
             secret: SECRET.into(),
@@ -97,6 +96,7 @@ impl Place {
         let fleet = Fleet::start(rhythm, vec![pool], store.clone(), github, clock);
         let fleet = Arc::new(fleet.await.unwrap());
         let secrets = vec![Secret::new(SECRET)];
+        drop(held);
         let webhooks = WebhookServer::start(receiver, secrets, fleet.clone());
         Self {
             sim,
