@@ -9,7 +9,8 @@ use runner_manager_core::{
     Connected, GitHubPath, Labels, Secret, SupportServiceConfig, SystemClock,
 };
 use runner_manager_fleet::{
-    Architecture, DemandSource, Fleet, FleetConfig, PhaseDeadlines, PoolConfig, Registration, Sizing,
+    Architecture, DemandSource, Fleet, FleetConfig, PhaseDeadlines, PoolConfig, Registration,
+    Sizing,
 };
 use runner_manager_github::{Auth, GitHub, GitHubConfig};
 use runner_manager_github_sim::{RateLimit, Sim, SimConfig, WebhookConfig};
