@@ -13,7 +13,7 @@ use runner_manager_core::{
 };
 use runner_manager_fleet::{
     Architecture, CallbackConfig, DemandSource, Fleet, FleetConfig, IpNetwork, ManagerServices,
-    PoolConfig, Registration, Sizing,
+    PhaseDeadlines, PoolConfig, Registration, Sizing,
 };
 use runner_manager_github::{Auth, GitHub, GitHubConfig};
 use runner_manager_github_sim::{Sim, SimConfig};
@@ -118,6 +118,7 @@ fn pool(name: &str, world: &Arc<World>, callback: CallbackConfig) -> PoolConfig 
         min_idle: 1,
         max: 1,
         boot_deadline: CLAIM_WITHIN * 100,
+        phase_deadlines: PhaseDeadlines::default(),
         idle_timeout: CLAIM_WITHIN * 100,
         grace: CLAIM_WITHIN * 100,
         max_concurrent_launches: 1,
