@@ -69,6 +69,16 @@ start_daemon() {
     timeout 60 "$DAEMON" waitready --timeout 55 >/dev/null 2>&1 || fail 'the daemon is not ready in time'
 }
 
+# The kernel's usual limit for one user, 128, ends at some thirty containers: the init of each takes
+# a few, and all containers count as root's. `peer_down` puts it back.
+raise_inotify() {
+    local limit=/proc/sys/fs/inotify/max_user_instances
+    if [ "$(cat $limit)" -lt 4096 ]; then
+        cat $limit >"$PEER_STATE/inotify"
+        echo 4096 >$limit || fail "cannot raise $limit; it must be 4096 at least"
+    fi
+}
+
 # Snapshots make an instance in a fraction of a second; a plain folder would be copied each time.
 # The volumes of instances have a pool of folders: they have sizes, and the first size turns on the
 # quotas of btrfs, under which every snapshot waits for the accounts of those that went before.
@@ -148,6 +158,7 @@ peer_up() {
         fail 'cannot build the stand-in runner'
     rootfs=$("$here/../rootfs/build.sh" "$(dirname "$PEER_STATE")/rootfs" "$program" | tail -n 1) ||
         fail 'cannot build the root file system'
+    raise_inotify
     start_daemon
     make_pools
     make_image "$rootfs"
@@ -199,5 +210,9 @@ peer_down() {
         done
     if mountpoint -q "$data"; then
         umount -l "$data"
+    fi
+    if [ -e "$PEER_STATE/inotify" ]; then
+        cat "$PEER_STATE/inotify" >/proc/sys/fs/inotify/max_user_instances
+        rm "$PEER_STATE/inotify"
     fi
 }
