@@ -10,8 +10,7 @@ use runner_manager_core::{
     Timings,
 };
 use runner_manager_fleet::{
-    Architecture, CallbackConfig, DemandSource, ManagerServices, PhaseDeadlines, PoolConfig,
-    Registration, RepoPolicyConfig, Sizing,
+    CallbackConfig, ManagerServices, PoolConfig, Registration, RepoPolicyConfig,
 };
 use serde_json::Value;
 
@@ -96,14 +95,11 @@ impl Plan<'_> {
                 .expect("a URL"),
             token: Secret::new(POLICY_SECRET),
         });
+        let manager = HostedRunners::new(cloud, prefix, timings.clone(), clock);
+        let path = GitHubPath::parse("acme", Some(GROUP)).expect("a path");
+        let labels = Labels::parse([name]).expect("labels");
         PoolConfig {
-            name: name.to_owned(),
-            backend: "test",
-            manager: Arc::new(HostedRunners::new(cloud, prefix, timings, clock)),
-            github_path: GitHubPath::parse("acme", Some(GROUP)).expect("a path"),
             repositories: vec![("acme".into(), "app".into())],
-            labels: Labels::parse([name]).expect("labels"),
-            architecture: Architecture::X64,
             support: self.support.clone(),
             registration: if callback.is_some() {
                 Registration::Jit
@@ -115,16 +111,9 @@ impl Plan<'_> {
                 repo_policy: policy,
                 events_file: Some(self.events.clone()),
             }),
-            source: DemandSource::Queue,
-            sizing: Sizing::default(),
-            priority: 0,
-            min_idle: 0,
-            max: 1,
             boot_deadline: Duration::from_secs(240),
-            phase_deadlines: PhaseDeadlines::default(),
-            idle_timeout: Duration::from_secs(600),
-            grace: Duration::from_secs(60),
-            max_concurrent_launches: 8,
+            grace: timings.grace,
+            ..PoolConfig::new(name, "test", Arc::new(manager), path, labels, 1)
         }
     }
 }

@@ -158,6 +158,42 @@ impl Default for Sizing {
 }
 
 impl PoolConfig {
+    /// A pool of what has to be told: at most `max` runners of these labels, for the queue of
+    /// their scope. The rest is usual: X64, registered just in time, none idle without a job, ten
+    /// minutes to boot and to wait, five minutes of grace, eight launches at once.
+    #[must_use]
+    pub fn new(
+        name: impl Into<String>,
+        backend: &'static str,
+        manager: Connected,
+        github_path: GitHubPath,
+        labels: Labels,
+        max: usize,
+    ) -> Self {
+        Self {
+            name: name.into(),
+            backend,
+            manager,
+            github_path,
+            repositories: Vec::new(),
+            labels,
+            architecture: Architecture::X64,
+            support: SupportServiceConfig::default(),
+            services: Arc::default(),
+            registration: Registration::Jit,
+            source: DemandSource::Queue,
+            priority: 0,
+            min_idle: 0,
+            max,
+            boot_deadline: Duration::from_secs(600),
+            phase_deadlines: PhaseDeadlines::default(),
+            idle_timeout: Duration::from_secs(600),
+            grace: Duration::from_secs(300),
+            max_concurrent_launches: 8,
+            sizing: Sizing::default(),
+        }
+    }
+
     /// The prefix of its runners' names.
     #[must_use]
     pub fn prefix(&self) -> &NamePrefix {

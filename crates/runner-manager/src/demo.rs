@@ -11,12 +11,9 @@ use std::time::Duration;
 
 use runner_manager_core::{
     BackendContext, Budgets, Error, ErrorKind, GitHubPath, Label, Labels, NamePrefix, Result,
-    Secret, SupportServiceConfig, SystemClock, Timings,
+    Secret, SystemClock, Timings,
 };
-use runner_manager_fleet::{
-    Architecture, DemandSource, Fleet, FleetConfig, PhaseDeadlines, PoolConfig, Registration,
-    Sizing,
-};
+use runner_manager_fleet::{Fleet, FleetConfig, PoolConfig};
 use runner_manager_github::{Auth, GitHub, GitHubConfig};
 use runner_manager_github_sim::{
     Conclusion, JobSpec, JobStatus, JobView, Sim, SimConfig, write_runner_folder,
@@ -159,27 +156,15 @@ async fn pool(work_dir: &Path, runner_dir: &Path) -> Result<PoolConfig> {
     };
     let section = serde_json::json!({ "work_dir": work_dir, "runner_dir": runner_dir });
     let backend = crate::backends::find("process")?;
+    let manager = (backend.connect)(context, section).await?;
+    let path = GitHubPath::parse(REPOSITORY, None).map_err(invalid)?;
+    let labels = Labels::new(vec![Label::new(LABEL).map_err(invalid)?]).map_err(invalid)?;
     Ok(PoolConfig {
-        name: PREFIX.into(),
-        backend: backend.scheme,
-        manager: (backend.connect)(context, section).await?,
-        github_path: GitHubPath::parse(REPOSITORY, None).map_err(invalid)?,
-        repositories: Vec::new(),
-        labels: Labels::new(vec![Label::new(LABEL).map_err(invalid)?]).map_err(invalid)?,
-        architecture: Architecture::X64,
-        support: SupportServiceConfig::default(),
-        services: Arc::default(),
-        registration: Registration::Jit,
-        source: DemandSource::Queue,
-        priority: 0,
-        min_idle: 0,
-        max: MAX,
         boot_deadline: Duration::from_secs(60),
-        phase_deadlines: PhaseDeadlines::default(),
         idle_timeout: Duration::from_secs(1),
         grace: timings.grace,
         max_concurrent_launches: MAX,
-        sizing: Sizing::default(),
+        ..PoolConfig::new(PREFIX, backend.scheme, manager, path, labels, MAX)
     })
 }
 

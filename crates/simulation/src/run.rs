@@ -6,13 +6,9 @@ use std::time::Duration;
 
 use rand::RngExt;
 use runner_manager_core::{
-    Error, ErrorKind, GitHubPath, HostedRunners, Labels, NamePrefix, Result, Retry, Secret,
-    SupportServiceConfig, Timings,
+    Error, ErrorKind, GitHubPath, HostedRunners, Labels, NamePrefix, Result, Retry, Secret, Timings,
 };
-use runner_manager_fleet::{
-    Architecture, DemandSource, Fleet, FleetConfig, FlushMode, PhaseDeadlines, PoolConfig,
-    Registration, Sizing,
-};
+use runner_manager_fleet::{Fleet, FleetConfig, FlushMode, PoolConfig};
 use runner_manager_github::{Auth, GitHub, GitHubConfig, workflow_job};
 use runner_manager_store::{Gate, Live, Moment, RunnerFilter, Store};
 use tokio::sync::mpsc;
@@ -321,29 +317,25 @@ fn pool(world: &Arc<World>, index: usize, plan: &PoolPlan) -> Result<PoolConfig>
     };
     let cloud = SimulatedCloud::new(world.clone(), index);
     let manager = HostedRunners::new(cloud, prefix, timings.clone(), Arc::new(world.clock));
+    let path = GitHubPath::Repository {
+        owner: "acme".into(),
+        repo: "app".into(),
+    };
+    let labels = Labels::parse([plan.label]).map_err(wrong)?;
     Ok(PoolConfig {
-        name: plan.name.into(),
-        backend: "simulated",
-        manager: Arc::new(manager),
-        github_path: GitHubPath::Repository {
-            owner: "acme".into(),
-            repo: "app".into(),
-        },
-        repositories: Vec::new(),
-        labels: Labels::parse([plan.label]).map_err(wrong)?,
-        architecture: Architecture::X64,
-        source: DemandSource::Queue,
-        support: SupportServiceConfig::default(),
-        services: Arc::default(),
-        registration: Registration::Jit,
         priority: plan.priority,
         min_idle: plan.min_idle,
-        max: plan.max,
         boot_deadline: plan.boot_deadline,
-        phase_deadlines: PhaseDeadlines::default(),
         idle_timeout: plan.idle_timeout,
         grace: timings.grace,
         max_concurrent_launches: plan.launches,
-        sizing: Sizing::default(),
+        ..PoolConfig::new(
+            plan.name,
+            "simulated",
+            Arc::new(manager),
+            path,
+            labels,
+            plan.max,
+        )
     })
 }

@@ -11,7 +11,8 @@ use reqwest::{Client, StatusCode};
 use serde_json::json;
 use sha2::Sha256;
 
-use crate::place::{LABEL, REPO, SECRET};
+use crate::LABEL;
+use crate::place::{REPO, SECRET};
 
 /// How many deliveries are on their way at once.
 const AT_ONCE: usize = 64;

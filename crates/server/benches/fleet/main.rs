@@ -6,23 +6,30 @@ mod figures;
 mod hooks;
 #[path = "../../tests/calls/instant.rs"]
 mod instant;
+#[path = "../../tests/calls/place.rs"]
 mod place;
 mod recorder;
 mod steady;
 
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use reqwest::StatusCode;
-use runner_manager_core::NamePrefix;
+use runner_manager_core::{Connected, GitHubPath, Labels, NamePrefix};
+use runner_manager_fleet::PoolConfig;
 use runner_manager_github_sim::{Conclusion, JobSpec, JobView};
 use tokio::runtime::Builder;
 
 use hooks::{Hooks, Sent};
 use instant::Instances;
-use place::{HOUR, LABEL, Place, REPO, Sender, pool};
+use place::{Place, REPO, Sender};
 use recorder::Recorder;
 
+const LABEL: &str = "bench";
+const HOUR: Duration = Duration::from_secs(3_600);
+/// How long a stage waits for anything.
+const PATIENCE: Duration = Duration::from_secs(600);
 const STAGES: [&str; 4] = ["launch", "burst", "reconcile", "jobs"];
 
 fn main() {
@@ -54,6 +61,25 @@ fn prefix() -> NamePrefix {
     NamePrefix::new(LABEL).unwrap()
 }
 
+/// The pool, with at most so many runners.
+fn pool(manager: Connected, max: usize) -> PoolConfig {
+    let path = GitHubPath::parse(REPO, None).unwrap();
+    let labels = Labels::parse([LABEL]).unwrap();
+    PoolConfig {
+        boot_deadline: HOUR,
+        idle_timeout: Duration::from_secs(1),
+        grace: HOUR,
+        ..PoolConfig::new(LABEL, "bench", manager, path, labels, max)
+    }
+}
+
+/// A fleet that hears of what the bench sends.
+async fn place(pool: PoolConfig) -> (Place, Hooks) {
+    let held = TcpListener::bind("127.0.0.1:0").unwrap();
+    let hooks = Hooks::new(held.local_addr().unwrap());
+    (Place::start(pool, HOUR, held, Sender::Other).await, hooks)
+}
+
 fn all_taken(sent: &[Sent]) {
     let taken = sent.iter().all(|sent| sent.status == StatusCode::ACCEPTED);
     assert!(taken, "a webhook was refused");
@@ -64,8 +90,7 @@ async fn launch() {
     const QUEUED: usize = 1_000;
     const SINGLE: usize = 200;
     let backend = Recorder::new(prefix());
-    let place = Place::start(pool(backend.clone(), 10_000), HOUR, Sender::Bench).await;
-    let mut hooks = Hooks::new(place.receiver);
+    let (place, mut hooks) = place(pool(backend.clone(), 10_000)).await;
     // The first look at GitHub and the first connection are no part of it.
     all_taken(&hooks.burst(1).await);
     backend.launched(1).await;
@@ -98,8 +123,7 @@ async fn launch() {
 async fn burst() {
     const COUNT: u64 = 10_000;
     // No runner: only what it costs to take them.
-    let place = Place::start(pool(Recorder::new(prefix()), 0), HOUR, Sender::Bench).await;
-    let mut hooks = Hooks::new(place.receiver);
+    let (place, mut hooks) = place(pool(Recorder::new(prefix()), 0)).await;
     let began = Instant::now();
     let sent = hooks.burst(COUNT).await;
     let took = began.elapsed();
@@ -118,10 +142,10 @@ async fn burst() {
 /// Jobs through their whole lives, on instances that are there at once.
 async fn jobs() {
     const JOBS: u32 = 1_000;
-    const PATIENCE: Duration = Duration::from_secs(600);
     let mut pool = pool(Arc::new(Instances::new(prefix())), 50);
     pool.boot_deadline = Duration::from_secs(60);
-    let place = Place::start(pool, Duration::from_secs(10), Sender::GitHub).await;
+    let held = TcpListener::bind("127.0.0.1:0").unwrap();
+    let place = Place::start(pool, Duration::from_secs(10), held, Sender::GitHub).await;
     let began = Instant::now();
     for _ in 0..JOBS {
         place.sim.queue_job(JobSpec::new(REPO, &[LABEL])).unwrap();
@@ -132,8 +156,9 @@ async fn jobs() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     println!(
-        "{JOBS} jobs from queued to done, at most 50 runners: {:.1} a second",
-        f64::from(JOBS) / began.elapsed().as_secs_f64()
+        "{JOBS} jobs from queued to done, at most 50 runners: {:.1} a second, {} calls of GitHub",
+        f64::from(JOBS) / began.elapsed().as_secs_f64(),
+        place.github.calls()
     );
     place.fleet.drain().await;
 }

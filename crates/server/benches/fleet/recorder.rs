@@ -14,6 +14,8 @@ use runner_manager_core::{
 };
 use tokio::sync::{Notify, watch};
 
+use crate::PATIENCE;
+
 pub(crate) struct Recorder {
     prefix: NamePrefix,
     capability: Capability,
@@ -59,7 +61,8 @@ impl Recorder {
     pub(crate) async fn launched(&self, count: usize) {
         let mut launches = self.launches.subscribe();
         let enough = |launches: &Vec<Instant>| launches.len() >= count;
-        launches.wait_for(enough).await.unwrap();
+        let enough = tokio::time::timeout(PATIENCE, launches.wait_for(enough)).await;
+        enough.expect("the launches do not come").unwrap();
     }
 
     /// An instance that is there already.
@@ -85,7 +88,8 @@ impl Recorder {
         let before = *decisions.borrow_and_update();
         self.news.notify_one();
         let decided = |count: &usize| *count > before;
-        decisions.wait_for(decided).await.unwrap();
+        let decided = tokio::time::timeout(PATIENCE, decisions.wait_for(decided)).await;
+        decided.expect("the pool does not decide").unwrap();
     }
 
     fn live(&self) -> MutexGuard<'_, BTreeMap<InstanceId, CloudRunnerInstance>> {

@@ -1,7 +1,6 @@
 //! Many runners at rest: what it costs to look at them, and to decide that nothing is to be done.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -12,10 +11,11 @@ use runner_manager_fleet::{Fleet, FleetConfig};
 use runner_manager_github::{Auth, Broken, Carrier, GitHub, GitHubConfig, Incoming, Outgoing};
 use runner_manager_store::{NewRunner, RunnerState, Store};
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 use crate::figures::cpu_of_thread;
-use crate::place::{HOUR, LABEL, pool};
 use crate::recorder::Recorder;
+use crate::{HOUR, LABEL, PATIENCE, pool};
 
 const RUNNERS: usize = 10_000;
 /// Every tenth waits, the others have jobs.
@@ -28,7 +28,7 @@ const LOOKS: usize = 5;
 /// is the client's side.
 struct Lists {
     pages: Vec<Vec<u8>>,
-    looks: AtomicUsize,
+    looks: watch::Sender<usize>,
 }
 
 impl Lists {
@@ -46,7 +46,7 @@ impl Lists {
         };
         Self {
             pages: all.chunks(PER_PAGE).map(page).collect(),
-            looks: AtomicUsize::new(0),
+            looks: watch::Sender::default(),
         }
     }
 
@@ -67,7 +67,7 @@ impl Lists {
         let page = query.find(|(key, _)| key == "page");
         let page = page.map_or(1, |(_, value)| value.parse::<usize>().unwrap());
         if page == 1 {
-            self.looks.fetch_add(1, Ordering::Relaxed);
+            self.looks.send_modify(|looks| *looks += 1);
         }
         self.pages[page - 1].clone()
     }
@@ -130,9 +130,9 @@ async fn fleet(store: Store, lists: Arc<Lists>, backend: Arc<Recorder>, poll: Du
 
 /// Waits until GitHub was looked at so often.
 async fn looked(lists: &Lists, times: usize) {
-    while lists.looks.load(Ordering::Relaxed) < times {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    let mut looks = lists.looks.subscribe();
+    let enough = tokio::time::timeout(PATIENCE, looks.wait_for(|looks| *looks >= times)).await;
+    enough.expect("GitHub is not looked at").unwrap();
 }
 
 /// Everything but the database runs on this thread, whose CPU time is read.
@@ -165,7 +165,7 @@ pub(crate) async fn run() {
     check(&still).await;
     drop(still);
 
-    let (before, seen) = (cpu_of_thread(), lists.looks.load(Ordering::Relaxed));
+    let (before, seen) = (cpu_of_thread(), *lists.looks.borrow());
     let poll = Duration::from_secs(1);
     let looking = fleet(store, lists.clone(), backend, poll).await;
     looked(&lists, seen + LOOKS).await;

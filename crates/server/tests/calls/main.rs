@@ -4,117 +4,42 @@
 #![expect(clippy::unwrap_used, reason = "a test")]
 
 mod instant;
+mod place;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use runner_manager_core::{
-    GitHubPath, Label, Labels, NamePrefix, Secret, SupportServiceConfig, SystemClock,
-};
-use runner_manager_fleet::{
-    Architecture, DemandSource, Fleet, FleetConfig, PhaseDeadlines, PoolConfig, Registration,
-    ScaleSetConfig, Sizing,
-};
-use runner_manager_github::{Auth, GitHub, GitHubConfig};
-use runner_manager_github_sim::{
-    Conclusion, JobSpec, JobView, RateLimit, Sim, SimConfig, WebhookConfig,
-};
-use runner_manager_server::WebhookServer;
-use runner_manager_store::Store;
+use runner_manager_core::{GitHubPath, Labels, NamePrefix};
+use runner_manager_fleet::{DemandSource, PoolConfig, ScaleSetConfig};
+use runner_manager_github_sim::{Conclusion, JobSpec, JobView};
 
 use instant::Instances;
+use place::{Place, REPO, Sender};
 
 const JOBS: usize = 1_000;
-const REPO: &str = "octo/hello";
-const SECRET: &str = "a secret of this test";
 const DEADLINE: Duration = Duration::from_secs(240);
 
-/// A fleet of one pool, and GitHub beside it.
-struct Place {
-    sim: Sim,
-    github: GitHub,
-    fleet: Arc<Fleet>,
-    _webhooks: Option<WebhookServer>,
-    _state: tempfile::TempDir,
-}
-
-fn pool(instances: Instances, source: DemandSource) -> PoolConfig {
-    PoolConfig {
-        name: "test".into(),
-        backend: "instant",
-        manager: Arc::new(instances),
-        github_path: GitHubPath::parse(REPO, None).unwrap(),
-        repositories: Vec::new(),
-        labels: Labels::new(vec![Label::new("test").unwrap()]).unwrap(),
-        architecture: Architecture::X64,
-        support: SupportServiceConfig::default(),
-        services: Arc::default(),
-        registration: Registration::Jit,
+async fn place(source: DemandSource, poll: Duration) -> Place {
+    // A queue pool hears of jobs by webhooks.
+    let sender = match source {
+        DemandSource::Queue => Sender::GitHub,
+        _ => Sender::Other,
+    };
+    let instances = Arc::new(Instances::new(NamePrefix::new("test").unwrap()));
+    let path = GitHubPath::parse(REPO, None).unwrap();
+    let labels = Labels::parse(["test"]).unwrap();
+    let pool = PoolConfig {
         source,
-        priority: 0,
-        min_idle: 0,
-        max: 50,
         boot_deadline: Duration::from_secs(60),
-        phase_deadlines: PhaseDeadlines::default(),
         idle_timeout: Duration::from_secs(1),
         grace: Duration::from_secs(60),
         max_concurrent_launches: 16,
-        sizing: Sizing::default(),
-    }
-}
-
-async fn place(source: DemandSource, poll: Duration) -> Place {
-    // A queue pool hears of jobs by webhooks; nobody listens at this port before.
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let listen: SocketAddr = free.local_addr().unwrap();
-    drop(free);
-    let hears = matches!(source, DemandSource::Queue);
-    let sim = Sim::start(SimConfig {
-        repos: vec![REPO.into()],
-        rate_limit: RateLimit {
-            limit: 1_000_000,
-            ..RateLimit::default()
-        },
-        webhook: hears.then(|| WebhookConfig {
-            url: format!("http://{listen}/webhook"),
-            secret: SECRET.into(),
-        }),
-        ..SimConfig::default()
-    })
-    .await
-    .unwrap();
-    let auth = Auth::Token(Secret::new(sim.token()));
-    let github = GitHub::new(GitHubConfig::new(sim.url().parse().unwrap(), auth)).unwrap();
-    let state = tempfile::tempdir().unwrap();
-    let store = Store::open(state.path()).await.unwrap();
-    let rhythm = FleetConfig {
-        poll_interval: poll,
-        ..FleetConfig::default()
+        ..PoolConfig::new("test", "instant", instances, path, labels, 50)
     };
-    let instances = Instances::new(NamePrefix::new("test").unwrap());
-    let pools = vec![pool(instances, source)];
-    let clock = Arc::new(SystemClock);
-    let fleet = Fleet::start(rhythm, pools, store, github.clone(), clock).await;
-    let fleet = Arc::new(fleet.unwrap());
-    let webhooks = if hears {
-        let secrets = vec![Secret::new(SECRET)];
-        Some(
-            WebhookServer::start(listen, secrets, fleet.clone())
-                .await
-                .unwrap(),
-        )
-    } else {
-        None
-    };
-    Place {
-        sim,
-        github,
-        fleet,
-        _webhooks: webhooks,
-        _state: state,
-    }
+    let held = TcpListener::bind("127.0.0.1:0").unwrap();
+    Place::start(pool, poll, held, sender).await
 }
 
 impl Place {
@@ -162,6 +87,8 @@ impl Place {
             self.github.calls(),
             began.elapsed().as_secs_f64(),
         );
+        let stored = self.store.jobs(u32::MAX).await.unwrap().len();
+        assert_eq!(stored, JOBS, "not every job is in the log");
         self.fleet.drain().await;
         (rest, service)
     }

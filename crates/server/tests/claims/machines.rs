@@ -11,6 +11,7 @@ use runner_manager_core::{
     Guest, GuestFile, GuestProbe, LaunchSpec, Leftover, ManualClock, NamePrefix, Result,
     RunnerCredential, RunnerName, Secret, StopMode, StopOutcome, Support,
 };
+use tokio::sync::watch;
 use url::Url;
 
 /// What one machine boots with.
@@ -24,7 +25,7 @@ pub(crate) struct Booted {
 pub(crate) struct World {
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) addresses: Vec<IpAddr>,
-    pub(crate) booted: Mutex<BTreeMap<RunnerName, Booted>>,
+    pub(crate) booted: watch::Sender<BTreeMap<RunnerName, Booted>>,
     /// The cloud answers nothing.
     pub(crate) is_down: AtomicBool,
     /// Who looks into a machine hears nothing, as while it boots behind a firewall.
@@ -37,7 +38,7 @@ impl World {
         Arc::new(Self {
             clock,
             addresses,
-            booted: Mutex::default(),
+            booted: watch::Sender::default(),
             is_down: AtomicBool::new(false),
             is_deaf: AtomicBool::new(false),
             live: Mutex::default(),
@@ -102,8 +103,10 @@ impl Cloud for Machines {
         let name = || spec.name.clone();
         let mut live = self.world.live.lock().unwrap();
         live.insert(name(), instance.clone());
-        let mut booted = self.world.booted.lock().unwrap();
-        booted.insert(name(), Booted { url, nonce });
+        let booted = Booted { url, nonce };
+        self.world.booted.send_modify(|all| {
+            all.insert(name(), booted);
+        });
         Ok(instance)
     }
 

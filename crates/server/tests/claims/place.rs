@@ -3,17 +3,15 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use reqwest::{Certificate, Client, StatusCode};
 use runner_manager_core::{
-    GitHubPath, HostedRunners, Label, Labels, ManualClock, NamePrefix, RunnerName, Secret,
-    SupportServiceConfig, Timings,
+    GitHubPath, HostedRunners, Labels, ManualClock, NamePrefix, RunnerName, Secret, Timings,
 };
 use runner_manager_fleet::{
-    Architecture, CallbackConfig, DemandSource, Fleet, FleetConfig, IpNetwork, ManagerServices,
-    PhaseDeadlines, PoolConfig, Registration, Sizing,
+    CallbackConfig, Fleet, FleetConfig, IpNetwork, ManagerServices, PoolConfig,
 };
 use runner_manager_github::{Auth, GitHub, GitHubConfig};
 use runner_manager_github_sim::{Sim, SimConfig};
@@ -99,30 +97,19 @@ fn pool(name: &str, world: &Arc<World>, callback: CallbackConfig) -> PoolConfig 
     let prefix = NamePrefix::new(name).unwrap();
     let (cloud, clock) = (Machines::new(world.clone()), world.clock.clone());
     let runners = HostedRunners::new(cloud, prefix, Timings::default(), clock);
+    let path = GitHubPath::parse(REPO, None).unwrap();
+    let labels = Labels::parse(["test"]).unwrap();
     PoolConfig {
-        name: name.into(),
-        backend: "test",
-        manager: Arc::new(runners),
-        github_path: GitHubPath::parse(REPO, None).unwrap(),
-        repositories: Vec::new(),
-        labels: Labels::new(vec![Label::new("test").unwrap()]).unwrap(),
-        architecture: Architecture::X64,
-        support: SupportServiceConfig::default(),
         services: Arc::new(ManagerServices {
             callback: Some(callback),
             ..ManagerServices::default()
         }),
-        registration: Registration::Jit,
-        source: DemandSource::Queue,
-        priority: 0,
         min_idle: 1,
-        max: 1,
         boot_deadline: CLAIM_WITHIN * 100,
-        phase_deadlines: PhaseDeadlines::default(),
         idle_timeout: CLAIM_WITHIN * 100,
         grace: CLAIM_WITHIN * 100,
         max_concurrent_launches: 1,
-        sizing: Sizing::default(),
+        ..PoolConfig::new(name, "test", Arc::new(runners), path, labels, 1)
     }
 }
 
@@ -226,13 +213,9 @@ impl Place {
 
 /// The first instance of a cloud.
 async fn first(world: &World) -> (RunnerName, Booted) {
-    let end = Instant::now() + PATIENCE;
-    loop {
-        let booted = world.booted.lock().unwrap().clone();
-        if let Some(first) = booted.into_iter().next() {
-            return first;
-        }
-        assert!(Instant::now() < end, "no instance: {}", log_text());
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    let mut booted = world.booted.subscribe();
+    let some = tokio::time::timeout(PATIENCE, booted.wait_for(|booted| !booted.is_empty())).await;
+    let some = some.unwrap_or_else(|_| panic!("no instance: {}", log_text()));
+    let (name, booted) = some.as_ref().unwrap().first_key_value().unwrap();
+    (name.clone(), booted.clone())
 }
