@@ -7,7 +7,7 @@ use std::path::Path;
 const ROOT: &str = "Cargo.toml";
 const PROGRAM: &str = "crates/runner-manager/Cargo.toml";
 const TABLE: &str = "crates/runner-manager/src/backends.rs";
-const CONFIG: &str = "crates/runner-manager/src/config.rs";
+const CONFIG: &str = "crates/runner-manager/src/config/pool.rs";
 const CAPABILITY: &str = "crates/core/src/capability.rs";
 
 /// One more line in a file, before the first that the marker begins, and indented like it.
