@@ -2,15 +2,16 @@
 
 mod circuit;
 mod facts;
+mod failures;
+mod report;
 mod room;
+mod runner;
 mod settle;
 mod taken;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
 
-use jiff::Timestamp;
 use runner_manager_core::{CloudRunnerInstance, Error, Result, RunnerName};
 use runner_manager_store::{Live, NewRunner, RunnerFilter, RunnerState};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
@@ -18,7 +19,7 @@ use tokio::task::{Id, JoinSet};
 use tokio::time::Instant;
 
 use crate::board::{Board, Reader};
-use crate::decide::{Action, Order, Registered, Why, decide};
+use crate::decide::{Action, Order, Why, decide};
 use crate::demand::Feed;
 use crate::operation::{Context, Done, Shared};
 use crate::orphans::OrphanRegistrations;
@@ -31,11 +32,9 @@ use crate::{FleetConfig, Phase, PoolConfig, PoolSnapshot};
 use circuit::Circuit;
 pub use circuit::CircuitView;
 pub(crate) use circuit::Class;
+use failures::retry_pause;
+use runner::{Hold, Runner};
 use taken::Taken;
-
-/// The pause after the third boot in a row that failed; it doubles with each further one.
-const BOOT_PAUSE: Duration = Duration::from_secs(15);
-const LONGEST_BOOT_PAUSE: Duration = Duration::from_secs(300);
 
 /// How many removals of one pool go on at once.
 const MAX_REMOVALS: usize = 16;
@@ -77,77 +76,6 @@ pub(crate) enum Duty {
     Active,
     /// Left the configuration: launches nothing, and ends with its last runner.
     Retiring,
-}
-
-/// Whether an operation may begin on a runner.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Hold {
-    Free,
-    /// One is under way.
-    Operation,
-    /// The next attempt is not before this.
-    Until(Instant),
-}
-
-/// A runner as its pool remembers it; the store holds the same.
-struct Runner {
-    state: RunnerState,
-    since: Instant,
-    created_at: Timestamp,
-    github_id: Option<u64>,
-    /// What it was made from.
-    revision: String,
-    hold: Hold,
-    failures: u32,
-    /// Since when the looks at GitHub have not shown it online, and whether they show it.
-    missing: Option<(Instant, bool)>,
-    ordered: Option<Order>,
-    waiting: Vec<oneshot::Sender<Removed>>,
-    /// How far its instance says that it is.
-    heard: Option<Phase>,
-    /// When the phase of its boot began, if that is known.
-    phase_since: Option<Instant>,
-}
-
-impl Runner {
-    fn new(state: RunnerState, created_at: Timestamp, revision: String) -> Self {
-        Self {
-            state,
-            since: Instant::now(),
-            created_at,
-            github_id: None,
-            revision,
-            hold: Hold::Free,
-            failures: 0,
-            missing: None,
-            ordered: None,
-            waiting: Vec::new(),
-            heard: None,
-            phase_since: None,
-        }
-    }
-
-    fn is_held(&self) -> bool {
-        match self.hold {
-            Hold::Free => false,
-            Hold::Operation => true,
-            Hold::Until(then) => Instant::now() < then,
-        }
-    }
-
-    fn enter(&mut self, state: RunnerState) {
-        self.state = state;
-        self.since = Instant::now();
-        self.hold = Hold::Free;
-    }
-
-    /// Its instance says how far it is.
-    fn hear(&mut self, phase: Phase) {
-        if phase == Phase::Booted || self.heard.is_none() {
-            self.phase_since = Some(Instant::now());
-        }
-        self.heard = Some(phase);
-    }
 }
 
 /// The newest list of the backend.
@@ -511,21 +439,6 @@ impl Pool {
         self.about.insert(task.id(), name.clone());
     }
 
-    /// Whether a runner goes that never came online. One that is not registered any more had a
-    /// job that was short.
-    fn is_failed_boot(&self, name: &RunnerName, why: Why) -> bool {
-        let Some(runner) = self.runners.get(name) else {
-            return false;
-        };
-        let view = self.view.get();
-        let offline = matches!(
-            facts::registered(&view, name, runner),
-            Registered::Offline(_)
-        );
-        let late = matches!(why, Why::Late | Why::Overdue(_));
-        runner.state == RunnerState::Booting && (late || (why == Why::Ended && offline))
-    }
-
     fn start_sweep(&mut self) {
         let view = self.view.get();
         if self.sweeping || self.draining.is_some() || view.began.is_none() {
@@ -547,55 +460,6 @@ impl Pool {
             .spawn(self.context.clone().sweep(registrations, orphans, event));
     }
 
-    fn publish(&self) {
-        let mut runners = BTreeMap::new();
-        for runner in self.runners.values() {
-            *runners.entry(runner.state.as_str()).or_insert(0) += 1;
-        }
-        let pool = &self.context.pool;
-        let snapshot = PoolSnapshot {
-            pool: pool.name.clone(),
-            backend: pool.backend.to_owned(),
-            github_path: pool.github_path.to_string(),
-            source: pool.source.as_str(),
-            min_idle: pool.min_idle_at(self.context.shared.clock.now()),
-            max: pool.max,
-            circuits: self.circuit.view(),
-            runners,
-            queued_jobs: self.demand(),
-            launched: self.counters.launched,
-            failed: self.counters.failed,
-            last_error: self.counters.last_error.clone(),
-            github_error: self.view.get().error.clone(),
-            source_error: self.feed.borrow().error.clone(),
-            backend_error: self.counters.backend_error.clone(),
-        };
-        self.snapshot.send_if_modified(|old| {
-            let changed = *old != snapshot;
-            *old = snapshot;
-            changed
-        });
-    }
-
-    fn launch_failed(&mut self, error: &Error) {
-        let class = Class::Launch(error.kind());
-        let failures = self.circuit.next_failure(class);
-        let pause = retry_pause(&self.context.shared, error, failures);
-        let now = self.context.shared.clock.now();
-        self.circuit.fail(class, error.to_string(), pause, now);
-    }
-
-    /// A runner did not come online: the pauses are longer, since each try takes longer.
-    fn boot_failed(&mut self, why: Why) {
-        let shared = &self.context.shared;
-        let failures = self.circuit.next_failure(Class::Boot);
-        let doubled = BOOT_PAUSE.saturating_mul(2_u32.saturating_pow(failures.min(16)) / 8);
-        let pause = shared.chance.spread(doubled.min(LONGEST_BOOT_PAUSE));
-        let now = shared.clock.now();
-        self.circuit
-            .fail(Class::Boot, why.as_str().to_owned(), pause, now);
-    }
-
     /// When to look again if nothing happens before: at the next list or sweep, or when a pause
     /// or a hold ends.
     fn next_wake(&self) -> Instant {
@@ -611,11 +475,4 @@ impl Pool {
         let all = timers.into_iter().chain(holds).chain(self.circuit.wakes());
         all.min().unwrap_or(now)
     }
-}
-
-/// A pause that grows with every failure, with some chance in it, so that pools that failed
-/// together do not come back together.
-fn retry_pause(shared: &Shared, error: &Error, failures: u32) -> Duration {
-    let pause = crate::scope::pause_after(error, failures, Duration::from_millis(500));
-    shared.chance.spread(pause)
 }

@@ -10,7 +10,6 @@ use super::{Duty, Pool, Runner};
 use crate::Phase;
 use crate::PhaseDeadlines;
 use crate::decide::{Instance, Overdue, PoolFacts, Registered, RunnerFacts};
-use crate::events::Reconciliation;
 use crate::scope::ScopeView;
 
 /// How long after the end of a job the backend is asked for what became of its runner.
@@ -98,19 +97,6 @@ impl Pool {
             },
             _ => Instance::Unseen,
         }
-    }
-
-    /// What is told of the pool, and what failed since it was told last.
-    pub(super) fn reconciliation(&mut self) -> Reconciliation {
-        let pool = &self.context.pool;
-        let mut event = Reconciliation::new(self.context.shared.clock.now(), &pool.name);
-        let count = |state| self.runners.values().filter(|r| r.state == state).count();
-        event.crashed_runners = std::mem::take(&mut self.counters.crashed);
-        event.idle_runners = count(RunnerState::Idle);
-        event.active_runners = count(RunnerState::Busy);
-        let wanted = event.active_runners + self.demand() + pool.min_idle;
-        event.expected_runners = wanted.min(pool.max);
-        event
     }
 
     pub(super) fn pool_facts(&self) -> PoolFacts {

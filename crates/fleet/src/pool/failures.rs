@@ -1,0 +1,57 @@
+//! What failures hold back, and for how long.
+
+use std::time::Duration;
+
+use runner_manager_core::{Error, RunnerName};
+use runner_manager_store::RunnerState;
+
+use super::{Class, Pool, facts};
+use crate::decide::{Registered, Why};
+use crate::operation::Shared;
+
+/// The pause after the third boot in a row that failed; it doubles with each further one.
+const BOOT_PAUSE: Duration = Duration::from_secs(15);
+const LONGEST_BOOT_PAUSE: Duration = Duration::from_secs(300);
+
+impl Pool {
+    /// Whether a runner goes that never came online. One that is not registered any more had a
+    /// job that was short.
+    pub(super) fn is_failed_boot(&self, name: &RunnerName, why: Why) -> bool {
+        let Some(runner) = self.runners.get(name) else {
+            return false;
+        };
+        let view = self.view.get();
+        let offline = matches!(
+            facts::registered(&view, name, runner),
+            Registered::Offline(_)
+        );
+        let late = matches!(why, Why::Late | Why::Overdue(_));
+        runner.state == RunnerState::Booting && (late || (why == Why::Ended && offline))
+    }
+
+    pub(super) fn launch_failed(&mut self, error: &Error) {
+        let class = Class::Launch(error.kind());
+        let failures = self.circuit.next_failure(class);
+        let pause = retry_pause(&self.context.shared, error, failures);
+        let now = self.context.shared.clock.now();
+        self.circuit.fail(class, error.to_string(), pause, now);
+    }
+
+    /// A runner did not come online: the pauses are longer, since each try takes longer.
+    pub(super) fn boot_failed(&mut self, why: Why) {
+        let shared = &self.context.shared;
+        let failures = self.circuit.next_failure(Class::Boot);
+        let doubled = BOOT_PAUSE.saturating_mul(2_u32.saturating_pow(failures.min(16)) / 8);
+        let pause = shared.chance.spread(doubled.min(LONGEST_BOOT_PAUSE));
+        let now = shared.clock.now();
+        self.circuit
+            .fail(Class::Boot, why.as_str().to_owned(), pause, now);
+    }
+}
+
+/// A pause that grows with every failure, with some chance in it, so that pools that failed
+/// together do not come back together.
+pub(super) fn retry_pause(shared: &Shared, error: &Error, failures: u32) -> Duration {
+    let pause = crate::scope::pause_after(error, failures, Duration::from_millis(500));
+    shared.chance.spread(pause)
+}
