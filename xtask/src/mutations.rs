@@ -26,8 +26,8 @@ const MUTATIONS: [Mutation; 7] = [
     Mutation {
         what: "runners that boot are not counted",
         file: "fleet/src/decide.rs",
-        find: "RunnerState::Booting => Verdict::Free,",
-        put: "RunnerState::Booting => Verdict::Taken,",
+        find: "RegistrationFirst),\n            _ => Verdict::Free,",
+        put: "RegistrationFirst),\n            _ => Verdict::Taken,",
     },
     Mutation {
         what: "excess runners go instance first",
@@ -119,11 +119,15 @@ fn plant(copy: &Path, mutation: &Mutation) -> Result<()> {
     let file = copy.join("crates").join(mutation.file);
     let failed = || Failure::because(format!("cannot change {}", mutation.file));
     let text = fs::read_to_string(&file).map_err(failed())?;
+    fs::write(&file, planted(&text, mutation)?).map_err(failed())
+}
+
+fn planted(text: &str, mutation: &Mutation) -> Result<String> {
     if text.matches(mutation.find).count() != 1 {
         let message = format!("`{}` is not in {} once", mutation.find, mutation.file);
         return Err(Failure::new(message));
     }
-    fs::write(&file, text.replace(mutation.find, mutation.put)).map_err(failed())
+    Ok(text.replace(mutation.find, mutation.put))
 }
 
 /// The first seed that fails, if one does.
@@ -151,6 +155,21 @@ fn first_failure(copy: &Path) -> Result<Option<String>> {
             Err(Failure::new(format!(
                 "the simulation did not run:\n{errors}"
             )))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_tree_has_the_places_of_all_bugs() {
+        let root = crate::workspace::root().expect("the root");
+        for mutation in &MUTATIONS {
+            let file = root.join("crates").join(mutation.file);
+            let text = fs::read_to_string(file).expect("the file");
+            assert_ne!(planted(&text, mutation).expect("its place"), text);
         }
     }
 }
