@@ -169,7 +169,14 @@ uid_count = 100
     pub(crate) async fn until(&self, what: &str, met: impl Fn(&Self) -> bool) {
         let end = Instant::now() + DEADLINE;
         while !met(self) {
-            assert!(Instant::now() < end, "not in time: {what}\n{}", self.log());
+            assert!(
+                Instant::now() < end,
+                "not in time: {what}; left are {} folders, {} processes and {:?}\n{}",
+                self.folders(),
+                self.processes(),
+                self.sim.runners(),
+                self.log()
+            );
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }

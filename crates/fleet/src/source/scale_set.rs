@@ -149,12 +149,15 @@ impl Listener {
         let Some(message) = message else {
             return self.look(open).await;
         };
-        self.take(open, &message).await?;
+        self.acquire(open, &message).await?;
+        // Before its jobs: a runner whose job has ended would else be missed among those at work
+        // while its job still counts, and another would be launched for it.
         match message.statistics {
             Some(numbers) if open.caught_up => self.tell(numbers),
             // The numbers are as old as the message.
             _ => self.look(open).await?,
         }
+        self.take(&message).await?;
         open.session.acknowledge(message.id).await?;
         open.last = open.last.max(message.id);
         Ok(())
@@ -185,8 +188,8 @@ impl Listener {
         });
     }
 
-    /// Lets a message take effect. Twice is as good as once.
-    async fn take(&self, open: &mut Open, message: &ScaleSetMessage) -> Result<()> {
+    /// Takes the jobs that a message offers.
+    async fn acquire(&self, open: &mut Open, message: &ScaleSetMessage) -> Result<()> {
         let offered = |job: &&ScaleSetJob| job.state == ScaleSetJobState::Available;
         let offered: Vec<u64> = message
             .jobs
@@ -203,6 +206,11 @@ impl Listener {
                 "jobs acquired"
             );
         }
+        Ok(())
+    }
+
+    /// Stores what a message tells of jobs, and passes it on. Twice is as good as once.
+    async fn take(&self, message: &ScaleSetMessage) -> Result<()> {
         for told in &message.jobs {
             let job = job(told, self.shared.clock.now());
             let stored = row(&job, Some(self.pool.clone()));
