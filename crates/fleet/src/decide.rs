@@ -207,7 +207,7 @@ fn judge(pool: &PoolFacts, r: &RunnerFacts, state: RunnerState) -> Verdict {
 }
 
 /// How far a runner has come, by what was seen of it.
-fn progress(r: &RunnerFacts) -> RunnerState {
+pub(crate) fn progress(r: &RunnerFacts) -> RunnerState {
     match (r.state, r.registered, r.instance) {
         (RunnerState::Booting | RunnerState::Idle, Registered::Busy, _) => RunnerState::Busy,
         (RunnerState::Booting, Registered::Online, _) => RunnerState::Idle,

@@ -323,7 +323,7 @@ impl Pool {
         self.obey_orders();
         self.tell_room();
         let facts = self.runner_facts();
-        for action in decide(&self.pool_facts(), &facts) {
+        for action in decide(&self.pool_facts(&facts), &facts) {
             match action {
                 Action::Advance(name, to) => self.advance(&name, to).await,
                 Action::Remove(name, why, order) => self.remove(&name, why, order),

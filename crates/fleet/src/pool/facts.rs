@@ -99,7 +99,7 @@ impl Pool {
         }
     }
 
-    pub(super) fn pool_facts(&self) -> PoolFacts {
+    pub(super) fn pool_facts(&self, runners: &[RunnerFacts]) -> PoolFacts {
         let pool = &self.context.pool;
         let view = self.view.get();
         // Nothing is launched before both sides were seen once: what they hold may be adopted.
@@ -122,7 +122,7 @@ impl Pool {
         let now = self.context.shared.clock.now();
         let (demand, min_idle, max, idle_timeout) = match self.duty {
             Duty::Active => (
-                self.demand(),
+                self.demand(runners),
                 pool.min_idle_at(now),
                 pool.max,
                 pool.idle_timeout,

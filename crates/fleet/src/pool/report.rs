@@ -25,7 +25,7 @@ impl Pool {
             max: pool.max,
             circuits: self.circuit.view(),
             runners,
-            queued_jobs: self.demand(),
+            queued_jobs: self.demand(&self.runner_facts()),
             launched: self.counters.launched,
             failed: self.counters.failed,
             last_error: self.counters.last_error.clone(),
@@ -48,7 +48,8 @@ impl Pool {
         event.crashed_runners = std::mem::take(&mut self.counters.crashed);
         event.idle_runners = count(RunnerState::Idle);
         event.active_runners = count(RunnerState::Busy);
-        let wanted = event.active_runners + self.demand() + pool.min_idle;
+        let demand = self.demand(&self.runner_facts());
+        let wanted = event.active_runners + demand + pool.min_idle;
         event.expected_runners = wanted.min(pool.max);
         event
     }

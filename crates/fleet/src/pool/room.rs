@@ -1,38 +1,27 @@
 //! Which of the waiting jobs are for this pool, beside the others.
 
-use runner_manager_core::RunnerName;
+use std::collections::HashSet;
+
 use runner_manager_store::RunnerState;
 
 use super::{Duty, Pool, Runner};
 use crate::DemandSource;
+use crate::decide::{RunnerFacts, progress};
 use crate::demand::Supply;
 use crate::queues::waiting;
 use crate::route::share;
 
 impl Pool {
-    /// How many jobs wait for a runner of this pool.
-    pub(super) fn demand(&self) -> usize {
-        match self.context.pool.source {
+    /// How many jobs wait for a runner of this pool, whose runners are these.
+    pub(super) fn demand(&self, runners: &[RunnerFacts]) -> usize {
+        let pool = &self.context.pool;
+        match pool.source {
             DemandSource::Queue => self.share(),
             DemandSource::ScaleSet(_) | DemandSource::Planner(_) => {
-                self.feed.borrow().demand.waiting(self.supply())
+                let min_idle = pool.min_idle_at(self.context.shared.clock.now());
+                let supply = supply(runners, &self.view.get().finished, min_idle);
+                self.feed.borrow().demand.waiting(supply)
             }
-        }
-    }
-
-    fn supply(&self) -> Supply {
-        let view = self.view.get();
-        let working = |(name, r): &(&RunnerName, &Runner)| {
-            r.state == RunnerState::Busy && !view.finished.contains(&name.to_string())
-        };
-        let ready = |r: &&Runner| r.state < RunnerState::Busy;
-        Supply {
-            ready: self.runners.values().filter(ready).count(),
-            working: self.runners.iter().filter(working).count(),
-            min_idle: self
-                .context
-                .pool
-                .min_idle_at(self.context.shared.clock.now()),
         }
     }
 
@@ -63,5 +52,51 @@ impl Pool {
             let before = rooms.insert(pool.name.clone(), room);
             before != Some(room)
         });
+    }
+}
+
+/// What the runners are to a demand, as far as they have come by what was seen of them: the
+/// decision counts by the same, and one that is just seen to have its job must not count as
+/// ready there and as not yet at work here, or another would be launched for its job.
+fn supply(runners: &[RunnerFacts], finished: &HashSet<String>, min_idle: usize) -> Supply {
+    let count = |is: &dyn Fn(&RunnerFacts) -> bool| runners.iter().filter(|r| is(r)).count();
+    let goes_on = |r: &RunnerFacts| !finished.contains(&r.name.to_string());
+    Supply {
+        ready: count(&|r| progress(r) < RunnerState::Busy),
+        working: count(&|r| progress(r) == RunnerState::Busy && goes_on(r)),
+        min_idle,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::decide::{Instance, Registered};
+
+    #[test]
+    fn a_runner_works_from_the_moment_that_its_job_is_seen() {
+        let runner = |id: u32, state, registered| RunnerFacts {
+            name: format!("app-{id:012x}").parse().unwrap(),
+            state,
+            in_state: Duration::ZERO,
+            age: Duration::ZERO,
+            age_when_seen: Duration::ZERO,
+            overdue: None,
+            outdated: false,
+            registered,
+            instance: Instance::Unseen,
+            held: false,
+        };
+        let runners = [
+            runner(1, RunnerState::Booting, Registered::Unseen),
+            runner(2, RunnerState::Booting, Registered::Busy),
+            runner(3, RunnerState::Busy, Registered::Busy),
+            runner(4, RunnerState::Busy, Registered::Busy),
+        ];
+        let finished = [runners[3].name.to_string()].into();
+        let supply = supply(&runners, &finished, 1);
+        assert_eq!((supply.ready, supply.working, supply.min_idle), (1, 2, 1));
     }
 }
