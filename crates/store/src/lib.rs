@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod boots;
+mod commit;
 mod events;
 mod failures;
 mod jobs;

@@ -4,12 +4,14 @@ use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use runner_manager_core::{Error, ErrorKind, Result};
 use rusqlite::{Connection, OpenFlags};
+
+use crate::commit::{Queue, Undone};
 
 /// The layout of the database; grows with every change of it.
 const VERSION: i64 = 4;
@@ -83,6 +85,8 @@ pub struct Store(Arc<Inner>);
 
 struct Inner {
     connection: Mutex<Connection>,
+    /// What is to be stored together.
+    queue: Queue,
     path: PathBuf,
     /// Holds the lock of the state folder; let go by the kernel however the process ends.
     _lock: Option<File>,
@@ -119,7 +123,7 @@ impl Store {
                 );
                 Err(local(&message, &path))
             })?;
-            Ok(Self(Arc::new(Inner { connection: Mutex::new(connection), path, _lock: Some(lock), gate: None })))
+            Ok(Self(Arc::new(Inner { connection: Mutex::new(connection), queue: Queue::default(), path, _lock: Some(lock), gate: None })))
         })
         .await
     }
@@ -150,6 +154,7 @@ impl Store {
             })?;
             Ok(Self(Arc::new(Inner {
                 connection: Mutex::new(connection),
+                queue: Queue::default(),
                 path,
                 _lock: None,
                 gate: None,
@@ -175,14 +180,15 @@ impl Store {
         })?;
         Ok(Self(Arc::new(Inner {
             connection: Mutex::new(connection),
+            queue: Queue::default(),
             path,
             _lock: None,
             gate: Some(gate),
         })))
     }
 
-    /// Runs a piece of work in one transaction, off the async threads. Dropping the future does
-    /// not stop it: it is done whole, or not at all.
+    /// Runs a piece of work in one transaction, off the async threads, together with what else
+    /// waits. Dropping the future does not stop it: it is done whole, or not at all.
     pub(crate) async fn work<T: Send + 'static>(
         &self,
         what: &'static str,
@@ -190,7 +196,7 @@ impl Store {
     ) -> Result<T> {
         let inner = self.0.clone();
         let Some(gate) = &self.0.gate else {
-            return blocking(move || inner.transact(what, work)).await;
+            return inner.transact_together(what, work).await;
         };
         gate(Moment::Before).await?;
         let answer = inner.transact(what, work)?;
@@ -199,16 +205,66 @@ impl Store {
     }
 }
 
+/// The duty to do what waits. Given up with its thread, it gives up what waits, so that nobody
+/// waits for ever.
+struct Turn(Option<Arc<Inner>>);
+
+impl Turn {
+    fn take(mut self) {
+        if let Some(inner) = self.0.take() {
+            let tell = inner.queue.work_off(&mut inner.connection());
+            // Who is told may close the store, and it is closed then.
+            drop(inner);
+            tell();
+        }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        if let Some(inner) = self.0.take() {
+            inner.queue.give_up();
+        }
+    }
+}
+
 impl Inner {
+    fn connection(&self) -> MutexGuard<'_, Connection> {
+        self.connection
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn transact_together<T: Send + 'static>(
+        self: Arc<Self>,
+        what: &'static str,
+        work: impl FnOnce(&Connection) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T> {
+        let (is_first, told) = self.queue.add(work);
+        if is_first {
+            let turn = Turn(Some(self.clone()));
+            // Its outcomes come through the queue.
+            drop(tokio::task::spawn_blocking(move || turn.take()));
+        }
+        match told.await {
+            Ok(outcome) => outcome.map_err(|undone| match undone {
+                Undone::Told(error) => error,
+                Undone::Sqlite(e) => {
+                    local(&format!("the database cannot {what}"), &self.path).with_source(e)
+                }
+            }),
+            Err(e) => Err(
+                Error::new(ErrorKind::Unexpected, "the database's thread failed").with_source(e),
+            ),
+        }
+    }
+
     fn transact<T>(
         &self,
         what: &'static str,
         work: impl FnOnce(&Connection) -> Result<T, Failure>,
     ) -> Result<T> {
-        let mut connection = self
-            .connection
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut connection = self.connection();
         let outcome = (|| {
             let transaction = connection.transaction()?;
             let answer = work(&transaction)?;

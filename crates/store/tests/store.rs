@@ -268,3 +268,32 @@ async fn a_runner_has_one_event_of_each_kind() {
         3
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn work_that_comes_together_is_done_whole_each_for_itself() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let store = Store::open(dir.path()).await.expect("a store");
+    let add = |number: u32| {
+        let store = store.clone();
+        tokio::spawn(async move {
+            // Every name twice: one of each pair is refused, and takes nothing else with it.
+            let runner = NewRunner {
+                pool: "p".into(),
+                name: format!("app-{:012x}", number / 2).parse().expect("a name"),
+                revision: "r".into(),
+                now: Timestamp::now(),
+            };
+            store.insert_runner(&runner).await.is_ok()
+        })
+    };
+    let mut stored = 0;
+    for task in (0..2_000).map(add).collect::<Vec<_>>() {
+        stored += usize::from(task.await.expect("no panic"));
+    }
+    let filter = RunnerFilter {
+        pool: None,
+        live_only: Live::All,
+    };
+    let rows = store.runners(filter).await.expect("a list");
+    assert_eq!((stored, rows.len()), (1_000, 1_000));
+}
