@@ -1,6 +1,6 @@
 //! What webhooks tell, on its way to the store and to the watchers.
 
-use runner_manager_core::{ErrorKind, Result, RunnerName};
+use runner_manager_core::Result;
 use runner_manager_github::JobEvent;
 
 use crate::Fleet;
@@ -44,12 +44,6 @@ impl Fleet {
             status = status.as_str(),
             "webhook"
         );
-        if let Some(name) = row.runner.and_then(|name| name.parse::<RunnerName>().ok()) {
-            match store.set_job(&name, job.id).await {
-                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-        }
         // News may come out of order: what counts is how far the job is known to have come.
         status.as_str().clone_into(&mut event.job.status);
         self.tell(&scopes, &event).await;

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
-use runner_manager_core::{ErrorKind, Result, RunnerName};
+use runner_manager_core::Result;
 use runner_manager_github::{GitHub, RemoteJob};
 use runner_manager_store::{JobRow, JobStatus, Store};
 use tokio::time::Instant;
@@ -169,7 +169,6 @@ impl JobLog {
             known.runner.clone_from(&row.runner);
             let runner = row.runner.as_deref().unwrap_or_default();
             tracing::info!(job = id, pool = known.pool, runner, "job picked up");
-            self.link(runner, id).await?;
         }
         if row.status == JobStatus::Completed {
             let conclusion = row.conclusion.as_deref().unwrap_or("unknown");
@@ -183,17 +182,6 @@ impl JobLog {
             open.remove(&id);
         }
         Ok(())
-    }
-
-    /// Notes at the runner which job it has. Runners of others are none of ours.
-    async fn link(&self, runner: &str, job: u64) -> Result<()> {
-        let Ok(name) = runner.parse::<RunnerName>() else {
-            return Ok(());
-        };
-        match self.store.set_job(&name, job).await {
-            Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
     }
 }
 

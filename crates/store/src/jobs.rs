@@ -108,12 +108,18 @@ fn upsert(db: &Connection, job: &JobRow) -> rusqlite::Result<()> {
         job.started_at.map(Timestamp::as_microsecond),
         job.completed_at.map(Timestamp::as_microsecond),
     ])?;
+    if let Some(runner) = &job.runner {
+        // Where it is one of another manager, there is no row.
+        let sql = "UPDATE runners SET job_id = ?2 WHERE name = ?1";
+        db.prepare_cached(sql)?
+            .execute(params![runner, job.id.cast_signed()])?;
+    }
     Ok(())
 }
 
 impl Store {
-    /// Stores what is known of a job. News may come in any order: the status never goes back,
-    /// and what is known is never overwritten with nothing.
+    /// Stores what is known of a job, and at its runner that it has it. News may come in any
+    /// order: the status never goes back, and what is known is never overwritten with nothing.
     ///
     /// # Errors
     /// When the database fails.
@@ -123,8 +129,9 @@ impl Store {
             .await
     }
 
-    /// Stores what a webhook told of a job, and that this delivery was taken, as one step. The
-    /// answer is how far the job has come now; `None` for a delivery that was taken before.
+    /// Stores what a webhook told of a job and of the runner that took it, and that this delivery
+    /// was taken, as one step. The answer is how far the job has come now; `None` for a delivery
+    /// that was taken before.
     ///
     /// # Errors
     /// When the database fails; the delivery then counts as not taken.
@@ -137,12 +144,13 @@ impl Store {
         let (delivery, job) = (delivery.to_owned(), job.clone());
         self.work("store a webhook", move |db| {
             let sql = "INSERT INTO deliveries VALUES (?1, ?2) ON CONFLICT DO NOTHING";
-            if db.execute(sql, params![delivery, now.as_microsecond()])? == 0 {
+            let mut statement = db.prepare_cached(sql)?;
+            if statement.execute(params![delivery, now.as_microsecond()])? == 0 {
                 return Ok(None);
             }
             upsert(db, &job)?;
-            let sql = "SELECT status FROM jobs WHERE id = ?1";
-            let word: String = db.query_row(sql, [job.id.cast_signed()], |row| row.get(0))?;
+            let mut statement = db.prepare_cached("SELECT status FROM jobs WHERE id = ?1")?;
+            let word: String = statement.query_row([job.id.cast_signed()], |row| row.get(0))?;
             Ok(Some(JobStatus::from_word(&word)))
         })
         .await

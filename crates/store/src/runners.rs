@@ -102,7 +102,7 @@ fn row(row: &Row<'_>) -> rusqlite::Result<RunnerRow> {
 
 fn find(db: &Connection, name: &str) -> rusqlite::Result<Option<RunnerRow>> {
     let sql = format!("SELECT {COLUMNS} FROM runners WHERE name = ?1");
-    db.query_row(&sql, [name], row).optional()
+    db.prepare_cached(&sql)?.query_row([name], row).optional()
 }
 
 fn unknown(name: &str) -> Failure {
@@ -119,7 +119,8 @@ fn step(
     note: Option<&str>,
 ) -> rusqlite::Result<usize> {
     let sql = "INSERT INTO runner_steps (runner, state, at, note) VALUES (?1, ?2, ?3, ?4)";
-    db.execute(sql, params![name, state.as_str(), at, note])
+    db.prepare_cached(sql)?
+        .execute(params![name, state.as_str(), at, note])
 }
 
 impl Store {
@@ -139,10 +140,9 @@ impl Store {
                     .into());
             }
             let state = RunnerState::Requested;
-            db.execute(
-                "INSERT INTO runners (name, pool, state, created_at, changed_at, revision) VALUES (?1, ?2, ?3, ?4, ?4, ?5)",
-                params![name, pool, state.as_str(), now, revision],
-            )?;
+            let sql = "INSERT INTO runners (name, pool, state, created_at, changed_at, revision) VALUES (?1, ?2, ?3, ?4, ?4, ?5)";
+            db.prepare_cached(sql)?
+                .execute(params![name, pool, state.as_str(), now, revision])?;
             step(db, &name, state, now, None)?;
             Ok(())
         })
@@ -178,23 +178,11 @@ impl Store {
                     .with_context("runner", name)
                     .into());
             }
-            db.execute(
-                "UPDATE runners SET state = ?2, changed_at = ?3, note = coalesce(?4, note) WHERE name = ?1",
-                params![name, to.as_str(), now, note],
-            )?;
+            let sql = "UPDATE runners SET state = ?2, changed_at = ?3, note = coalesce(?4, note) WHERE name = ?1";
+            db.prepare_cached(sql)?
+                .execute(params![name, to.as_str(), now, note])?;
             step(db, &name, to, now, note.as_deref())?;
             Ok(from)
-        })
-        .await
-    }
-
-    async fn set(&self, sql: &'static str, name: &RunnerName, value: u64) -> Result<()> {
-        let name = name.to_string();
-        self.work("store a fact of a runner", move |db| {
-            match db.execute(sql, params![name, value.cast_signed()])? {
-                0 => Err(unknown(&name)),
-                _ => Ok(()),
-            }
         })
         .await
     }
@@ -204,21 +192,16 @@ impl Store {
     /// # Errors
     /// [`ErrorKind::NotFound`] for an unknown runner.
     pub async fn set_github_id(&self, name: &RunnerName, id: u64) -> Result<()> {
-        self.set(
-            "UPDATE runners SET github_id = ?2 WHERE name = ?1",
-            name,
-            id,
-        )
+        let name = name.to_string();
+        self.work("store a runner's id", move |db| {
+            let sql = "UPDATE runners SET github_id = ?2 WHERE name = ?1";
+            let mut statement = db.prepare_cached(sql)?;
+            match statement.execute(params![name, id.cast_signed()])? {
+                0 => Err(unknown(&name)),
+                _ => Ok(()),
+            }
+        })
         .await
-    }
-
-    /// Stores which job a runner took.
-    ///
-    /// # Errors
-    /// [`ErrorKind::NotFound`] for an unknown runner.
-    pub async fn set_job(&self, name: &RunnerName, job: u64) -> Result<()> {
-        self.set("UPDATE runners SET job_id = ?2 WHERE name = ?1", name, job)
-            .await
     }
 
     /// The runners, oldest first.

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use runner_manager_core::{Error, ErrorKind, GitHubPath, Result, RunnerName};
+use runner_manager_core::{Error, ErrorKind, GitHubPath, Result};
 use runner_manager_github::{
     JobEvent, RemoteJob, ScaleSetJob, ScaleSetJobState, ScaleSetMessage, ScaleSetSession,
     ScaleSetSpec, Statistics,
@@ -226,9 +226,6 @@ impl Listener {
             if status == "queued" {
                 continue;
             }
-            if let Some(name) = job.runner_name.as_ref().and_then(|name| name.parse().ok()) {
-                self.link(&name, id).await?;
-            }
             let event = JobEvent {
                 job,
                 runner_id: told.runner_id,
@@ -241,14 +238,6 @@ impl Listener {
             }
         }
         Ok(())
-    }
-
-    /// Notes at the runner which job it has.
-    async fn link(&self, name: &RunnerName, job: u64) -> Result<()> {
-        match self.shared.store.set_job(name, job).await {
-            Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
     }
 
     async fn close(&self, session: ScaleSetSession) {
