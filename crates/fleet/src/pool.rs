@@ -12,6 +12,7 @@ mod taken;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use futures::future::join_all;
 use runner_manager_core::{CloudRunnerInstance, Error, Result, RunnerName};
 use runner_manager_store::{Live, NewRunner, RunnerFilter, RunnerState};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
@@ -323,17 +324,19 @@ impl Pool {
         self.obey_orders();
         self.tell_room();
         let facts = self.runner_facts();
+        let (mut advances, mut removals, mut launches) = (Vec::new(), Vec::new(), 0);
         for action in decide(&self.pool_facts(&facts), &facts) {
             match action {
-                Action::Advance(name, to) => self.advance(&name, to).await,
-                Action::Remove(name, why, order) => self.remove(&name, why, order),
-                Action::Launch(count) => {
-                    for _ in 0..count {
-                        self.launch().await;
-                    }
-                }
+                Action::Advance(name, to) => advances.push((name, to)),
+                Action::Remove(name, why, order) => removals.push((name, why, order)),
+                Action::Launch(count) => launches = count,
             }
         }
+        self.advance(advances).await;
+        for (name, why, order) in removals {
+            self.remove(&name, why, order);
+        }
+        self.launch(launches).await;
     }
 
     fn obey_orders(&mut self) {
@@ -349,21 +352,24 @@ impl Pool {
         }
     }
 
-    async fn advance(&mut self, name: &RunnerName, to: RunnerState) {
-        let shared = &self.context.shared;
-        match shared
-            .store
-            .advance(name, to, shared.clock.now(), None)
-            .await
-        {
-            Ok(_) => {
-                tracing::info!(pool = self.context.pool.name, runner = %name, state = %to, "runner moves on");
-                if let Some(runner) = self.runners.get_mut(name) {
-                    runner.enter(to);
-                    self.circuit.online();
+    /// Stores how far runners have come, all at once.
+    async fn advance(&mut self, steps: Vec<(RunnerName, RunnerState)>) {
+        let (store, now) = (&self.context.shared.store, self.context.shared.clock.now());
+        let stored = steps
+            .iter()
+            .map(|(name, to)| store.advance(name, *to, now, None));
+        let outcomes = join_all(stored).await;
+        for ((name, to), outcome) in steps.into_iter().zip(outcomes) {
+            match outcome {
+                Ok(_) => {
+                    tracing::info!(pool = self.context.pool.name, runner = %name, state = %to, "runner moves on");
+                    if let Some(runner) = self.runners.get_mut(&name) {
+                        runner.enter(to);
+                        self.circuit.online();
+                    }
                 }
+                Err(error) => self.store_failed(&name, &error),
             }
-            Err(error) => self.store_failed(name, &error),
         }
     }
 
@@ -373,28 +379,35 @@ impl Pool {
         self.launch_failed(error);
     }
 
-    /// Stores the intent, and only then begins the launch.
-    async fn launch(&mut self) {
-        let name = self
-            .context
-            .pool
-            .prefix()
-            .runner_name(&self.context.shared.chance.instance_id());
+    /// Stores the intents, and only then begins the launches.
+    async fn launch(&mut self, count: usize) {
         let now = self.context.shared.clock.now();
-        let pool = self.context.pool.name.clone();
-        let revision = self.context.pool.sizing.revision.clone();
-        let intent = NewRunner {
-            pool: pool.clone(),
-            name: name.clone(),
-            revision: revision.clone(),
+        let intent = |_| NewRunner {
+            pool: self.context.pool.name.clone(),
+            name: self
+                .context
+                .pool
+                .prefix()
+                .runner_name(&self.context.shared.chance.instance_id()),
+            revision: self.context.pool.sizing.revision.clone(),
             now,
         };
-        if let Err(error) = self.context.shared.store.insert_runner(&intent).await {
-            self.store_failed(&name, &error);
-            return;
+        let intents: Vec<NewRunner> = (0..count).map(intent).collect();
+        let store = &self.context.shared.store;
+        let stored = intents.iter().map(|intent| store.insert_runner(intent));
+        let outcomes = join_all(stored).await;
+        for (intent, outcome) in intents.into_iter().zip(outcomes) {
+            match outcome {
+                Ok(()) => self.begin_launch(intent),
+                Err(error) => self.store_failed(&intent.name, &error),
+            }
         }
-        tracing::info!(pool, runner = %name, "launch runner");
-        let mut runner = Runner::new(RunnerState::Requested, now, revision);
+    }
+
+    fn begin_launch(&mut self, intent: NewRunner) {
+        let name = intent.name;
+        tracing::info!(pool = intent.pool, runner = %name, "launch runner");
+        let mut runner = Runner::new(RunnerState::Requested, intent.now, intent.revision);
         runner.hold = Hold::Operation;
         runner.phase_since = Some(Instant::now());
         self.runners.insert(name.clone(), runner);
