@@ -16,8 +16,9 @@ use crate::core::guid;
 use crate::state::{Job, Scope};
 use crate::{Error, Result, WebhookConfig, api};
 
-/// The most deliveries that wait to be sent. What does not fit counts as failed.
-const QUEUE: usize = 1_024;
+/// The most deliveries that wait to be sent: enough for thousands of jobs at once. What does not
+/// fit counts as failed.
+const QUEUE: usize = 16_384;
 /// The most deliveries that are remembered.
 const KEPT: usize = 2_000;
 /// How long a receiver may take; GitHub gives ten seconds.

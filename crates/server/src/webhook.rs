@@ -20,8 +20,10 @@ use tokio::task::JoinHandle;
 const MAX_BODY: usize = 2 * 1024 * 1024;
 /// How long a body may take to come. GitHub gives up after ten seconds.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
-/// How many deliveries are worked on at once; GitHub tries the others again.
+/// How many deliveries are worked on at once, and how long the others wait for their turn: GitHub
+/// sends none again by itself.
 const AT_ONCE: usize = 512;
+const TURN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Receives `workflow_job` events at `/webhook` until dropped.
 pub struct WebhookServer {
@@ -90,12 +92,14 @@ async fn receive(
     headers: HeaderMap,
     body: Body,
 ) -> Result<StatusCode, Refusal> {
-    let _slot = receiver.slots.try_acquire().map_err(|_| {
-        (
+    let turn = tokio::time::timeout(TURN_TIMEOUT, receiver.slots.acquire()).await;
+    let Ok(Ok(_slot)) = turn else {
+        tracing::warn!("too many webhooks at once; what this one told is found by the next look");
+        return Err((
             StatusCode::SERVICE_UNAVAILABLE,
             "too many deliveries at once",
-        )
-    })?;
+        ));
+    };
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let signature = header("x-hub-signature-256")
         .ok_or((StatusCode::UNAUTHORIZED, "the signature is missing"))?;
