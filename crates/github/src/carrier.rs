@@ -13,7 +13,7 @@ use crate::answer::Answer;
 use crate::call::Call;
 use crate::retry::{Failure, Fault};
 
-/// How long one request may take, as over HTTP by default.
+/// How long one request may take that does not say, as over HTTP by default.
 const DEADLINE: Duration = Duration::from_secs(30);
 
 /// A request as it would be sent.
@@ -23,6 +23,8 @@ pub struct Outgoing {
     pub method: Method,
     /// The whole address.
     pub url: Url,
+    /// The headers that this call has beside the usual.
+    pub headers: Vec<(&'static str, String)>,
     /// The tag of the answer that the client has, as `if-none-match` would carry it.
     pub etag: Option<String>,
     /// The body, JSON.
@@ -69,6 +71,7 @@ pub(crate) async fn send(
     let request = Outgoing {
         method: call.method.clone(),
         url: url.clone(),
+        headers: call.headers.clone(),
         etag: etag.map(str::to_owned),
         body: call.body.clone(),
     };
@@ -77,7 +80,7 @@ pub(crate) async fn send(
             .with_context("request", call.label()),
         fault,
     };
-    match tokio::time::timeout(DEADLINE, carrier.carry(request)).await {
+    match tokio::time::timeout(call.deadline.unwrap_or(DEADLINE), carrier.carry(request)).await {
         Err(_) => Err(broken(ErrorKind::TimedOut, Fault::Passing)),
         Ok(Err(Broken::NotSent)) => Err(broken(ErrorKind::Unreachable, Fault::NotSent)),
         Ok(Err(Broken::Unanswered)) => Err(broken(ErrorKind::Unreachable, Fault::Passing)),

@@ -1,5 +1,7 @@
 //! The simulated GitHub's answers: the part of its API that the fleet uses.
 
+mod service;
+
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
@@ -32,6 +34,7 @@ impl Line {
         let world = &self.0;
         world.step().await;
         world.lag(20..400).await;
+        self.await_news(&request).await;
         let (answer, lost) = {
             let mut state = world.state();
             state.tally.github_calls += 1;
@@ -98,10 +101,14 @@ impl Line {
     }
 
     fn route(&self, state: &mut State, request: &Outgoing) -> (u16, Value) {
-        let path = request
-            .url
-            .path()
-            .trim_start_matches("/api/v3/repos/acme/app/actions/");
+        let path = request.url.path();
+        if path == "/api/v3/actions/runner-registration" {
+            return service::connection();
+        }
+        if path.starts_with("/tenants/") {
+            return self.service(state, request);
+        }
+        let path = path.trim_start_matches("/api/v3/repos/acme/app/actions/");
         let parts: Vec<&str> = path.split('/').collect();
         let number = |text: &str| text.parse::<u64>().unwrap_or(0);
         match (request.method.as_str(), parts.as_slice()) {

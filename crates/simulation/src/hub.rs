@@ -1,8 +1,11 @@
 //! The simulated GitHub's state: runners and jobs. No chance and no time of its own.
 
+mod scale_sets;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
+pub(crate) use scale_sets::ScaleSet;
 
 /// A registration.
 #[derive(Debug, Clone)]
@@ -12,6 +15,8 @@ pub(crate) struct Registration {
     pub(crate) labels: Vec<String>,
     pub(crate) online: bool,
     pub(crate) job: Option<u64>,
+    /// Its scale set, which alone gives it jobs.
+    pub(crate) set: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +45,9 @@ pub(crate) struct Job {
     pub(crate) status: Status,
     pub(crate) conclusion: Option<&'static str>,
     pub(crate) runner: Option<(u64, String)>,
+    /// The scale set that it is given to, and whether for good.
+    pub(crate) set: Option<u64>,
+    pub(crate) assigned: bool,
     pub(crate) created_at: Timestamp,
     pub(crate) started_at: Option<Timestamp>,
     pub(crate) completed_at: Option<Timestamp>,
@@ -64,6 +72,9 @@ pub(crate) struct Hub {
     /// The jobs of each run.
     runs: BTreeMap<u64, Vec<u64>>,
     idle: BTreeSet<u64>,
+    sets: BTreeMap<u64, ScaleSet>,
+    /// How many unfinished jobs each scale set has.
+    given: BTreeMap<u64, usize>,
     next_id: u64,
 }
 
@@ -81,9 +92,19 @@ impl Hub {
             labels,
             online: false,
             job: None,
+            set: None,
         };
         self.runners.insert(id, registration);
         Ok(id)
+    }
+
+    /// The same in a scale set.
+    pub(crate) fn register_in(&mut self, set: u64, name: &str) -> Result<&Registration, Refusal> {
+        let labels = self.set(set).ok_or(Refusal::NotFound)?.labels.clone();
+        let id = self.register(name, labels)?;
+        let runner = self.runners.get_mut(&id).ok_or(Refusal::NotFound)?;
+        runner.set = Some(set);
+        Ok(runner)
     }
 
     pub(crate) fn delete(&mut self, id: u64) -> Result<String, Refusal> {
@@ -136,6 +157,8 @@ impl Hub {
             status: Status::Queued,
             conclusion: None,
             runner: None,
+            set: None,
+            assigned: false,
             created_at: now,
             started_at: None,
             completed_at: None,
@@ -155,9 +178,11 @@ impl Hub {
         self.queued.iter().find_map(|id| {
             let job = &self.jobs[id];
             let fits = |runner: &&u64| {
-                let offered = &self.runners[*runner].labels;
-                let offers = |l: &String| offered.iter().any(|o| o.eq_ignore_ascii_case(l));
-                job.labels.iter().all(offers)
+                let runner = &self.runners[*runner];
+                let offers = |l: &String| runner.labels.iter().any(|o| o.eq_ignore_ascii_case(l));
+                runner.set == job.set
+                    && (job.assigned || job.set.is_none())
+                    && job.labels.iter().all(offers)
             };
             let fitting: Vec<u64> = self.idle.iter().filter(fits).copied().collect();
             (!fitting.is_empty()).then_some((*id, fitting))
@@ -178,6 +203,8 @@ impl Hub {
         let run = self.open_runs.entry(job.run).or_default();
         run.0 -= 1;
         run.1 += 1;
+        let job = job.id;
+        self.tell_set("JobStarted", job);
     }
 
     /// A job ends; its ephemeral runner, if it has one, goes with it.
@@ -206,6 +233,10 @@ impl Hub {
         job.status = Status::Completed;
         job.conclusion = Some(conclusion);
         job.completed_at = Some(now);
+        if let Some(given) = job.set.and_then(|set| self.given.get_mut(&set)) {
+            *given -= 1;
+        }
+        self.tell_set("JobCompleted", id);
     }
 
     /// The jobs of a run, finished ones too.

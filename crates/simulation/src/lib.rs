@@ -9,6 +9,6 @@ mod run;
 mod trace;
 mod world;
 
-pub use plan::{Faults, Plan, PoolPlan};
+pub use plan::{Faults, Plan, PoolPlan, Source};
 pub use run::{Outcome, Watch, run};
 pub use world::Tally;

@@ -30,6 +30,15 @@ pub struct Plan {
     pub crashes: u32,
 }
 
+/// How a pool hears of its jobs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// By webhooks, and by looking at what is queued.
+    Queue,
+    /// By the queue of a scale set.
+    ScaleSet,
+}
+
 /// One pool.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PoolPlan {
@@ -37,6 +46,8 @@ pub struct PoolPlan {
     pub name: &'static str,
     /// Its own label.
     pub label: &'static str,
+    /// How it hears of jobs.
+    pub source: Source,
     /// See the fleet's configuration, as for all that follows.
     pub priority: i32,
     /// Waiting runners.
@@ -67,6 +78,10 @@ pub struct Faults {
     pub webhook_lost: f64,
     /// A webhook that comes twice.
     pub webhook_twice: f64,
+    /// A call of the Actions service: 401, as for a token that is not good any more.
+    pub token_refused: f64,
+    /// A question for the messages of a scale set: the session is gone.
+    pub session_lost: f64,
     /// A launch: no capacity.
     pub no_capacity: f64,
     /// A call of the cloud: an error, without effect.
@@ -98,6 +113,8 @@ impl Faults {
         github_down: 0.0,
         webhook_lost: 0.0,
         webhook_twice: 0.0,
+        token_refused: 0.0,
+        session_lost: 0.0,
         no_capacity: 0.0,
         cloud_error: 0.0,
         cloud_unanswered: 0.0,
@@ -124,6 +141,8 @@ impl Faults {
             github_down: likely(0.04),
             webhook_lost: likely(0.8),
             webhook_twice: likely(0.5),
+            token_refused: likely(0.2),
+            session_lost: likely(0.2),
             no_capacity: likely(0.5),
             cloud_error: likely(0.3),
             cloud_unanswered: likely(0.3),
@@ -195,6 +214,7 @@ impl Plan {
             pools: vec![PoolPlan {
                 name: "app",
                 label: "small",
+                source: Source::Queue,
                 priority: 0,
                 min_idle: 20,
                 max: 500,
@@ -236,11 +256,21 @@ impl Plan {
 }
 
 impl PoolPlan {
+    /// Whether its runners can take jobs with these labels.
+    pub(crate) fn fits(&self, labels: &[String]) -> bool {
+        labels.iter().all(|l| l == "Self-Hosted" || l == self.label)
+    }
+
     fn random(rng: &mut StdRng, name: &'static str, label: &'static str, boot: Duration) -> Self {
         let max = rng.random_range(1..8);
         Self {
             name,
             label,
+            source: if rng.random_bool(0.3) {
+                Source::ScaleSet
+            } else {
+                Source::Queue
+            },
             priority: rng.random_range(0..3),
             min_idle: rng.random_range(0..=max.min(3)),
             max,

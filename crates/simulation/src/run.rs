@@ -8,7 +8,9 @@ use rand::RngExt;
 use runner_manager_core::{
     Error, ErrorKind, GitHubPath, HostedRunners, Labels, NamePrefix, Result, Retry, Secret, Timings,
 };
-use runner_manager_fleet::{Fleet, FleetConfig, FlushMode, PoolConfig};
+use runner_manager_fleet::{
+    DemandSource, Fleet, FleetConfig, FlushMode, PoolConfig, ScaleSetConfig,
+};
 use runner_manager_github::{Auth, GitHub, GitHubConfig, workflow_job};
 use runner_manager_store::{Gate, Live, Moment, RunnerFilter, Store};
 use tokio::sync::mpsc;
@@ -18,7 +20,7 @@ use url::Url;
 
 use crate::carrier::Line;
 use crate::cloud::SimulatedCloud;
-use crate::plan::{Plan, PoolPlan};
+use crate::plan::{Plan, PoolPlan, Source};
 use crate::trace::Trace;
 use crate::world::{Phase, Stop, Tally, World};
 
@@ -208,7 +210,7 @@ async fn work(
                 }
                 let flush = !world.is_calm() && world.state().rng.random_bool(0.01);
                 if flush {
-                    world.state().excused = Some(Instant::now());
+                    world.flush();
                     let fleet = fleet.clone();
                     deliveries.spawn(async move {
                         let wait = Duration::from_secs(60);
@@ -323,6 +325,13 @@ fn pool(world: &Arc<World>, index: usize, plan: &PoolPlan) -> Result<PoolConfig>
     };
     let labels = Labels::parse([plan.label]).map_err(wrong)?;
     Ok(PoolConfig {
+        source: match plan.source {
+            Source::Queue => DemandSource::Queue,
+            Source::ScaleSet => DemandSource::ScaleSet(ScaleSetConfig {
+                name: plan.name.into(),
+                owner: "acme".into(),
+            }),
+        },
         priority: plan.priority,
         min_idle: plan.min_idle,
         boot_deadline: plan.boot_deadline,

@@ -66,6 +66,8 @@ pub(crate) struct State {
     /// Nothing of the manager moves any more.
     cut: bool,
     needs: Vec<Need>,
+    /// Jobs of which no webhook told that they wait no more, and since when they do not.
+    unheard: Vec<(Instant, u64)>,
     /// When something last happened after which runners are replaced before they are gone.
     pub(crate) excused: Option<Instant>,
     /// Until when GitHub answers nothing.
@@ -85,6 +87,8 @@ pub(crate) struct World {
     state: Mutex<State>,
     rescheduled: Notify,
     stopped: Notify,
+    /// Tells when the queue of a scale set may have something.
+    pub(crate) news: Notify,
 }
 
 impl World {
@@ -100,6 +104,7 @@ impl World {
             stop_at: None,
             cut: false,
             needs: plan.pools.iter().map(|_| Need::default()).collect(),
+            unheard: Vec::new(),
             excused: None,
             github_down: None,
             to_come: plan.jobs,
@@ -115,6 +120,7 @@ impl World {
             state: Mutex::new(state),
             rescheduled: Notify::new(),
             stopped: Notify::new(),
+            news: Notify::new(),
         };
         world.schedule_arrivals();
         Arc::new(world)

@@ -1,7 +1,8 @@
 //! Which of the waiting jobs are for this pool, beside the others.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
+use runner_manager_core::{NamePrefix, RunnerName};
 use runner_manager_store::RunnerState;
 
 use super::{Duty, Pool, Runner};
@@ -10,6 +11,7 @@ use crate::decide::{RunnerFacts, progress};
 use crate::demand::Supply;
 use crate::queues::waiting;
 use crate::route::share;
+use crate::scope::ScopeView;
 
 impl Pool {
     /// How many jobs wait for a runner of this pool, whose runners are these.
@@ -19,7 +21,11 @@ impl Pool {
             DemandSource::Queue => self.share(),
             DemandSource::ScaleSet(_) | DemandSource::Planner(_) => {
                 let min_idle = pool.min_idle_at(self.context.shared.clock.now());
-                let supply = supply(runners, &self.view.get().finished, min_idle);
+                let view = self.view.get();
+                let mut supply = supply(runners, &view.finished, min_idle);
+                if pool.scale_set().is_some() {
+                    supply.working += ghosts(runners, &view, pool.prefix());
+                }
                 self.feed.borrow().demand.waiting(supply)
             }
         }
@@ -68,16 +74,28 @@ fn supply(runners: &[RunnerFacts], finished: &HashSet<String>, min_idle: usize) 
     }
 }
 
+/// How many runners died in a job that GitHub still counts as one that runs: until it notices,
+/// which takes minutes, nobody waits for a runner in their place.
+fn ghosts(runners: &[RunnerFacts], view: &ScopeView, prefix: &NamePrefix) -> usize {
+    let working = runners.iter().filter(|r| progress(r) == RunnerState::Busy);
+    let working: BTreeSet<&RunnerName> = working.map(|r| &r.name).collect();
+    let busy = view.runners.values().filter(|runner| runner.busy);
+    let open = busy.filter(|runner| !view.finished.contains(&runner.name));
+    let own = open.filter_map(|runner| prefix.owned(&runner.name));
+    own.filter(|name| !working.contains(name)).count()
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
+    use runner_manager_github::RemoteRunner;
+
     use super::*;
     use crate::decide::{Instance, Registered};
 
-    #[test]
-    fn a_runner_works_from_the_moment_that_its_job_is_seen() {
-        let runner = |id: u32, state, registered| RunnerFacts {
+    fn runner(id: u32, state: RunnerState, registered: Registered) -> RunnerFacts {
+        RunnerFacts {
             name: format!("app-{id:012x}").parse().unwrap(),
             state,
             in_state: Duration::ZERO,
@@ -88,7 +106,45 @@ mod tests {
             registered,
             instance: Instance::Unseen,
             held: false,
+        }
+    }
+
+    #[test]
+    fn the_job_of_a_dead_runner_counts_until_github_notices() {
+        let shown = |name: &str, busy| {
+            let runner = RemoteRunner {
+                id: 1,
+                name: name.into(),
+                online: true,
+                busy,
+                labels: Vec::new(),
+                ephemeral: None,
+            };
+            (name.to_owned(), runner)
         };
+        let view = ScopeView {
+            runners: [
+                shown("app-000000000001", true),
+                shown("app-000000000002", true),
+                shown("app-000000000003", true),
+                shown("app-000000000004", false),
+                shown("app-000000000005", true),
+                shown("other-000000000006", true),
+            ]
+            .into(),
+            finished: ["app-000000000005".to_owned()].into(),
+            ..ScopeView::default()
+        };
+        let runners = [
+            runner(1, RunnerState::Busy, Registered::Busy),
+            runner(2, RunnerState::Deleting, Registered::Busy),
+        ];
+        let prefix = NamePrefix::new("app").unwrap();
+        assert_eq!(ghosts(&runners, &view, &prefix), 2, "2, which goes, and 3");
+    }
+
+    #[test]
+    fn a_runner_works_from_the_moment_that_its_job_is_seen() {
         let runners = [
             runner(1, RunnerState::Booting, Registered::Unseen),
             runner(2, RunnerState::Booting, Registered::Busy),

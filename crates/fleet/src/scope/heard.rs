@@ -1,6 +1,6 @@
 //! What webhooks told, laid over what was seen.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use runner_manager_github::{JobEvent, RemoteRunner};
@@ -20,6 +20,9 @@ const REMEMBERED: usize = 20_000;
 pub(super) struct Heard {
     events: mpsc::Receiver<JobEvent>,
     recent: VecDeque<(Instant, JobEvent)>,
+    /// The jobs of the remembered events that have begun: that one of them was queued may be told
+    /// later, and is no news.
+    begun: HashSet<u64>,
 }
 
 impl Heard {
@@ -27,6 +30,7 @@ impl Heard {
         Self {
             events,
             recent: VecDeque::new(),
+            begun: HashSet::new(),
         }
     }
 
@@ -53,6 +57,12 @@ impl Heard {
         while let Ok(event) = self.events.try_recv() {
             news.push(event);
         }
+        for event in &news {
+            if event.job.status != "queued" {
+                self.begun.insert(event.job.id);
+            }
+        }
+        news.retain(|event| event.job.status != "queued" || !self.begun.contains(&event.job.id));
         // Before the first look nothing is decided; it will be completed by what was heard.
         if views.get().began.is_some() {
             views.send_modify(|view| {
@@ -65,13 +75,21 @@ impl Heard {
         self.recent
             .extend(news.into_iter().map(|event| (now, event)));
         let excess = self.recent.len().saturating_sub(REMEMBERED);
-        self.recent.drain(..excess);
+        for (_, event) in self.recent.drain(..excess) {
+            self.begun.remove(&event.job.id);
+        }
     }
 
-    /// Adds to a new look what was heard since it began, and the queued jobs that GitHub's list
-    /// may not show yet.
+    /// Adds to a new look what was heard since it began, and the queued and completed jobs that
+    /// GitHub's lists may not show as such yet.
     pub(super) fn complete(&mut self, view: &mut ScopeView) {
-        self.recent.retain(|(at, _)| at.elapsed() < MEMORY);
+        self.recent.retain(|(at, event)| {
+            let keep = at.elapsed() < MEMORY;
+            if !keep {
+                self.begun.remove(&event.job.id);
+            }
+            keep
+        });
         let Some(began) = view.began else { return };
         let newest: HashMap<u64, usize> = self
             .recent
@@ -81,10 +99,11 @@ impl Heard {
             .collect();
         for (index, (at, event)) in self.recent.iter().enumerate() {
             let is_news = *at >= began;
-            let may_lag = event.job.status == "queued"
-                && *at + LAG >= began
-                && newest.get(&event.job.id) == Some(&index);
-            if is_news || may_lag {
+            let lags = match event.job.status.as_str() {
+                "queued" => newest.get(&event.job.id) == Some(&index),
+                status => status == "completed",
+            };
+            if is_news || (lags && *at + LAG >= began) {
                 apply(view, event);
             }
         }
@@ -161,6 +180,23 @@ mod tests {
         assert!(view.runners["app-1"].busy);
         apply(&mut view, &event(1, "completed"));
         assert!(view.finished.contains("app-1"));
+    }
+
+    #[tokio::test]
+    async fn that_a_job_is_queued_is_no_news_once_it_has_begun() {
+        let (tell, events) = mpsc::channel(8);
+        let mut heard = Heard::new(events);
+        let views = Board::new(ScopeView {
+            began: Some(Instant::now()),
+            ..ScopeView::default()
+        });
+        for told in [vec![(1, "in_progress")], vec![(1, "queued"), (2, "queued")]] {
+            for (id, status) in told {
+                tell.send(event(id, status)).await.unwrap();
+            }
+            heard.meanwhile(&views, tokio::task::yield_now()).await;
+        }
+        assert_eq!(queued(&views.get()), [2]);
     }
 
     #[tokio::test]

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::{Phase, State, World};
 use crate::hub::Status;
+use crate::plan::{PoolPlan, Source};
 
 #[derive(Debug, Clone)]
 pub(crate) enum Event {
@@ -119,11 +120,15 @@ impl World {
 
     fn arrive(&self, state: &mut State) {
         let pool = state.rng.random_range(0..self.plan.pools.len());
-        let mut labels = vec!["Self-Hosted".to_owned()];
-        // Some jobs fit every pool.
-        if self.plan.pools.len() == 1 || state.rng.random_bool(0.7) {
-            labels.push(self.plan.pools[pool].label.to_owned());
-        }
+        let own = self.plan.pools[pool].label.to_owned();
+        let labels = match self.plan.pools[pool].source {
+            Source::ScaleSet => vec![own],
+            // Some jobs fit every pool that has no scale set.
+            Source::Queue if self.plan.pools.len() > 1 && state.rng.random_bool(0.3) => {
+                vec!["Self-Hosted".to_owned()]
+            }
+            Source::Queue => vec!["Self-Hosted".to_owned(), own],
+        };
         let number = u64::try_from(self.plan.jobs - state.to_come).unwrap_or(0);
         let run = 1 + number / self.plan.jobs_per_run;
         state.to_come -= 1;
@@ -147,8 +152,10 @@ impl World {
         }
     }
 
-    /// Waiting jobs go to idle runners, whichever GitHub likes.
+    /// Waiting jobs go to scale sets and to idle runners, whichever GitHub likes.
     pub(crate) fn assign(&self, state: &mut State) {
+        state.hub.offer();
+        self.news.notify_waiters();
         let mut any = false;
         while let Some((job, fitting)) = state.hub.next_match() {
             any = true;
@@ -226,17 +233,25 @@ impl World {
             let waiting = if self.plan.pools.len() == 1 {
                 state.hub.queued.len()
             } else {
-                let own = |l: &String| l == "Self-Hosted" || l == pool.label;
-                let fits = |id: &&u64| state.hub.jobs[id].labels.iter().all(own);
+                let fits = |id: &&u64| pool.fits(&state.hub.jobs[id].labels);
                 state.hub.queued.iter().filter(fits).count()
             };
             state.needs[index].note(waiting);
         }
     }
 
-    /// Sends a webhook: once, twice or never, and some time later.
+    /// Tells whoever listens what became of a job: scale sets by their queues, and where a pool
+    /// needs them by webhooks, once, twice or never, and some time later.
     fn tell(&self, state: &mut State, job: u64, action: &str) {
+        self.news.notify_waiters();
+        let all_sets = |pool: &PoolPlan| pool.source == Source::ScaleSet;
+        if self.plan.pools.iter().all(all_sets) {
+            return;
+        }
         if self.strikes(state, |f| f.webhook_lost) {
+            if action != "queued" {
+                state.unheard.push((Instant::now(), job));
+            }
             return;
         }
         let times = if self.strikes(state, |f| f.webhook_twice) {

@@ -1,5 +1,6 @@
 //! The machines of a cloud, and what must hold when they come and go.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -29,7 +30,7 @@ pub(crate) struct Machine {
     born: Instant,
     /// Since when its runner can take a job.
     pub(super) listens_since: Option<Instant>,
-    /// Its maker was told that it failed, and so does not count on it.
+    /// Its maker was told that it failed, or to replace it, and so does not count on it.
     doubted: bool,
 }
 
@@ -61,11 +62,7 @@ impl World {
         };
         state.clouds[pool].insert(name.clone(), machine.clone());
         state.tally.launches += 1;
-        let all = state
-            .clouds
-            .iter()
-            .map(std::collections::BTreeMap::len)
-            .sum();
+        let all = state.clouds.iter().map(BTreeMap::len).sum();
         state.tally.most_machines = state.tally.most_machines.max(all);
         self.note(&mut state, format_args!("machine {name} is made"));
         self.plan_boot(&mut state, pool, name);
@@ -99,7 +96,10 @@ impl World {
         } else {
             Duration::from_secs(1_800)
         };
-        let needed = state.needs[pool].highest(old) + limits.min_idle;
+        state.unheard.retain(|(since, _)| since.elapsed() <= old);
+        let fits = |(_, job): &&(Instant, u64)| limits.fits(&state.hub.jobs[job].labels);
+        let unheard = state.unheard.iter().filter(fits).count();
+        let needed = state.needs[pool].highest(old) + unheard + limits.min_idle;
         // A flush replaces runners before they are gone.
         let flushing = |at: Instant| at.elapsed() < Duration::from_secs(300);
         if free.len() >= needed && !state.excused.is_some_and(flushing) {
@@ -198,6 +198,15 @@ impl World {
                 self.schedule_notice(&mut state, machine.runner);
             }
             Phase::Booting | Phase::Ended | Phase::Dead => {}
+        }
+    }
+
+    /// All idle runners shall be replaced: whether they work or wait is not looked at any more.
+    pub(crate) fn flush(&self) {
+        let mut state = self.state();
+        state.excused = Some(Instant::now());
+        for machine in state.clouds.iter_mut().flat_map(BTreeMap::values_mut) {
+            machine.doubted = true;
         }
     }
 
