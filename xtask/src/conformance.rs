@@ -56,6 +56,26 @@ pub(crate) fn not_proven(root: &Path) -> Result<Vec<(String, String)>> {
     Ok(schemes(root)?.into_iter().filter_map(reason).collect())
 }
 
+/// The cases that the checks run where the whole suite takes too long for them, each a name or the
+/// beginning of some, from the file `checks` of the peer. Nothing stands for all.
+fn checked(root: &Path, scheme: &str) -> Result<Vec<String>> {
+    let file = root.join("tests/peers").join(scheme).join("checks");
+    if !file.exists() {
+        return Ok(Vec::new());
+    }
+    let failed = Failure::because(format!("cannot read {}", file.display()));
+    let text = fs::read_to_string(&file).map_err(failed)?;
+    let lines = text.lines().map(str::trim);
+    let names: Vec<String> = lines
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .map(str::to_owned)
+        .collect();
+    if names.is_empty() {
+        return Err(Failure::new(format!("{} names no case", file.display())));
+    }
+    Ok(names)
+}
+
 /// The schemes that are meant: those named, or all, less those left out. Unknown ones and
 /// nothing at all are errors.
 pub(crate) fn select(root: &Path, wanted: &[String], without: &[String]) -> Result<Vec<String>> {
@@ -100,13 +120,33 @@ fn run_one(root: &Path, scheme: &str, page: Page) -> Result<()> {
     let peer = Peer::of(root, scheme);
     let was_up = peer.is_up();
     peer.up()?;
+    let cases = match page {
+        Page::Write => Vec::new(),
+        Page::Check => checked(root, scheme)?,
+    };
     let tested = peer
         .environment()
-        .and_then(|env| test(root, scheme, page, &env));
+        .and_then(|env| test(root, scheme, page, &cases, &env));
     let stopped = if was_up { Ok(()) } else { peer.down() };
     let written = tested?;
     stopped?;
-    publish(root, scheme, &written, page)
+    if cases.is_empty() {
+        return publish(root, scheme, &written, page);
+    }
+    let (cases, whole) = (cases.join(", "), page_of(root, scheme));
+    if !whole.exists() {
+        let message = format!("{} is missing: no whole run is known", whole.display());
+        return Err(Failure::new(message));
+    }
+    println!(
+        "PARTLY: `{scheme}` is held to {cases} here, and to all by `cargo xtask conformance {scheme}`"
+    );
+    Ok(())
+}
+
+/// The committed page of a backend.
+fn page_of(root: &Path, scheme: &str) -> PathBuf {
+    root.join("docs/conformance").join(format!("{scheme}.md"))
 }
 
 /// What cargo builds. A page is written with one package alone. All checks in a row build the
@@ -121,8 +161,14 @@ fn selection(page: Page, package: &str, feature: Option<&str>) -> Vec<String> {
     words.iter().map(|word| (*word).to_owned()).collect()
 }
 
-/// Runs the suite, and gives the page that it wrote.
-fn test(root: &Path, scheme: &str, page: Page, env: &[(String, String)]) -> Result<PathBuf> {
+/// Runs the suite, or some cases of it, and gives the page that it wrote if all ran.
+fn test(
+    root: &Path,
+    scheme: &str,
+    page: Page,
+    cases: &[String],
+    env: &[(String, String)],
+) -> Result<PathBuf> {
     let folder = workspace::target(root).join("conformance");
     fs::create_dir_all(&folder).map_err(Failure::because("cannot make the folder of reports"))?;
     let written = folder.join(format!("{scheme}.md"));
@@ -136,7 +182,8 @@ fn test(root: &Path, scheme: &str, page: Page, env: &[(String, String)]) -> Resu
             &format!("runner-manager-backend-{backend}"),
             None,
         ))
-        .args(["--test", &format!("conformance-{backend}*")])
+        .args(["--test", &format!("conformance-{backend}*"), "--"])
+        .args(cases)
         .envs(env.iter().map(|(key, value)| (key, value)))
         .env("CONFORMANCE_REPORT", &written)
         .env("CONFORMANCE_JUNIT", folder.join(format!("{scheme}.xml")));
@@ -163,7 +210,7 @@ fn publish(root: &Path, scheme: &str, written: &Path, page: Page) -> Result<()> 
     let new = fs::read_to_string(written).map_err(Failure::because(
         "the suite wrote no page: some case did not run",
     ))?;
-    let committed = root.join("docs/conformance").join(format!("{scheme}.md"));
+    let committed = page_of(root, scheme);
     if fs::read_to_string(&committed).is_ok_and(|old| old == new) {
         return Ok(());
     }
@@ -217,6 +264,20 @@ mod tests {
                 "{wanted} without {without} gave {refused:?}"
             );
         }
+    }
+
+    #[test]
+    fn the_checks_run_the_cases_that_a_peer_names_or_all() {
+        let root = tempfile::tempdir().expect("a temporary folder");
+        let folder = root.path().join("tests/peers/x");
+        fs::create_dir_all(&folder).expect("a folder");
+        let checked = || checked(root.path(), "x");
+        assert!(checked().expect("no file is fine").is_empty());
+        let write = |text| fs::write(folder.join("checks"), text).expect("a file");
+        write("# Why.\n\ncreate::\n  list::all\n");
+        assert_eq!(checked().expect("two names"), ["create::", "list::all"]);
+        write("# Nothing.\n");
+        assert!(checked().is_err());
     }
 
     #[test]
