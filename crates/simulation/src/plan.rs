@@ -102,6 +102,8 @@ pub struct Faults {
     pub store_error: f64,
     /// A job that is cancelled while it waits.
     pub cancelled: f64,
+    /// Within five seconds: the last of several pools leaves the configuration, for a while.
+    pub reloaded: f64,
 }
 
 impl Faults {
@@ -125,6 +127,7 @@ impl Faults {
         guest_silent: 0.0,
         store_error: 0.0,
         cancelled: 0.0,
+        reloaded: 0.0,
     };
 
     /// Each fault is left out, rare or frequent.
@@ -153,6 +156,7 @@ impl Faults {
             guest_silent: likely(0.3),
             store_error: likely(0.05),
             cancelled: likely(0.5),
+            reloaded: likely(0.03),
         }
     }
 

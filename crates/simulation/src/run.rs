@@ -187,7 +187,8 @@ async fn live(world: &Arc<World>, store: &Store) -> Result<End> {
     Ok(End::Done)
 }
 
-/// Hands webhooks to the fleet, flushes now and then, and ends when all is done.
+/// Hands webhooks to the fleet, flushes and changes the configuration now and then, and ends when
+/// all is done.
 async fn work(
     world: &Arc<World>,
     store: &Store,
@@ -196,6 +197,7 @@ async fn work(
 ) {
     let mut deliveries = JoinSet::new();
     let mut look = tokio::time::interval(Duration::from_secs(5));
+    let mut configured = Configured::Whole;
     loop {
         tokio::select! {
             biased;
@@ -208,6 +210,7 @@ async fn work(
                 if world.state().violation.is_some() || is_done(world, store).await {
                     return;
                 }
+                configured = reload(world, fleet, configured).await;
                 let flush = !world.is_calm() && world.state().rng.random_bool(0.01);
                 if flush {
                     world.flush();
@@ -220,6 +223,46 @@ async fn work(
                 }
             }
         }
+    }
+}
+
+/// Which pools the configuration has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Configured {
+    Whole,
+    /// The last pool is left out.
+    Reduced,
+}
+
+/// Now and then the last of several pools leaves the configuration; some time later, or when the
+/// world is calm, it comes back.
+async fn reload(world: &Arc<World>, fleet: &Fleet, now: Configured) -> Configured {
+    let (wanted, likelihood) = match now {
+        Configured::Whole => (Configured::Reduced, world.plan.faults.reloaded),
+        Configured::Reduced => (Configured::Whole, 0.05),
+    };
+    let calm = world.is_calm();
+    let due = match wanted {
+        Configured::Whole => calm || world.state().rng.random_bool(likelihood),
+        Configured::Reduced => !calm && world.state().rng.random_bool(likelihood),
+    };
+    let Ok(mut pools) = pools(world) else {
+        return now;
+    };
+    if !due || pools.len() < 2 {
+        return now;
+    }
+    if wanted == Configured::Reduced {
+        pools.pop();
+    }
+    world.flush();
+    match fleet.reload(pools).await {
+        Ok(()) => {
+            world.note(&mut world.state(), format_args!("{wanted:?} configuration"));
+            wanted
+        }
+        // It stays as it was.
+        Err(_) => now,
     }
 }
 

@@ -24,8 +24,8 @@ pub(crate) enum Event {
     End(usize, RunnerName, u64),
     /// GitHub notices that a listener is gone.
     Notice(u64),
-    /// A webhook comes.
-    Deliver(Vec<u8>),
+    /// A webhook comes; with the job that waits no more, if it tells that.
+    Deliver(Option<u64>, Vec<u8>),
 }
 
 impl World {
@@ -109,7 +109,8 @@ impl World {
                     self.tell(state, job, "completed");
                 }
             }
-            Event::Deliver(body) => {
+            Event::Deliver(begun, body) => {
+                state.unheard.retain(|(_, job)| Some(*job) != begun);
                 // While no manager listens, GitHub's webhooks are lost.
                 let taken = state.listener.as_ref().map(|to| to.send(body));
                 let got = matches!(taken, Some(Ok(())));
@@ -248,10 +249,9 @@ impl World {
         if self.plan.pools.iter().all(all_sets) {
             return;
         }
+        let begun = (action != "queued").then_some(job);
+        state.unheard.extend(begun.map(|job| (Instant::now(), job)));
         if self.strikes(state, |f| f.webhook_lost) {
-            if action != "queued" {
-                state.unheard.push((Instant::now(), job));
-            }
             return;
         }
         let times = if self.strikes(state, |f| f.webhook_twice) {
@@ -270,7 +270,7 @@ impl World {
         let body = body.to_string().into_bytes();
         for _ in 0..times {
             let after = self.between(state, Duration::from_millis(50)..Duration::from_secs(4));
-            self.schedule(state, after, Event::Deliver(body.clone()));
+            self.schedule(state, after, Event::Deliver(begun, body.clone()));
         }
     }
 }
