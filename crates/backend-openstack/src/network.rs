@@ -186,34 +186,55 @@ pub(crate) async fn delete_floating(api: &Api, id: &str) -> Result<()> {
         .map(drop)
 }
 
+/// The security groups of a name: Neutron takes one twice.
+async fn groups(api: &Api, name: &str) -> Result<Vec<Value>> {
+    let list = request(Verb::Get, &["security-groups"]).query("name", name);
+    let answer = api.send(&list).await?;
+    Ok(array(&answer, "security_groups")?.clone())
+}
+
+/// The group that is meant. Of several that managers made, because they started in the same
+/// moment, all take the first.
+fn the_one(name: &str, mut found: Vec<Value>) -> Result<Value> {
+    let text = |group: &Value, key: &str| group[key].as_str().unwrap_or_default().to_owned();
+    found.sort_by_key(|group| (text(group, "created_at"), text(group, "id")));
+    let all_ours = found.iter().all(|group| group["description"] == MARK);
+    if found.len() > 1 && !all_ours {
+        let ids: Vec<String> = found.iter().map(|group| text(group, "id")).collect();
+        let ids = ids.join(", ");
+        let text = format!("several security groups are called `{name}`: {ids}");
+        return Err(
+            Error::new(ErrorKind::InvalidConfig, text).with_context("key", "security_group.name")
+        );
+    }
+    let none = || Error::new(ErrorKind::BadAnswer, "Neutron does not list the new group");
+    found.into_iter().next().ok_or_else(none)
+}
+
+/// Makes a security group, unless others made one in the same moment; the one to take.
+async fn make_group(api: &Api, name: &str) -> Result<Value> {
+    let body = json!({"security_group": {"name": name, "description": MARK}});
+    let make = request(Verb::Post, &["security-groups"]).body(body);
+    let made = id(&api.send(&make).await?, "/security_group/id")?;
+    let chosen = the_one(name, groups(api, name).await?)?;
+    if chosen["id"] != made {
+        let delete = request(Verb::Delete, &["security-groups", &made]);
+        if let Err(error) = api.find(&delete).await {
+            tracing::warn!(id = made, %error, "a security group that was made twice stays");
+        }
+    }
+    Ok(chosen)
+}
+
 /// Makes the security group if it is absent, and adds the rules that it lacks; its id.
 pub(crate) async fn ensure_group(api: &Api, group: &SecurityGroup) -> Result<String> {
-    let list = request(Verb::Get, &["security-groups"]).query("name", &group.name);
-    let answer = api.send(&list).await?;
-    let found = array(&answer, "security_groups")?;
-    let (id, there) = match found.as_slice() {
-        [one] => (id(one, "/id")?, one["security_group_rules"].clone()),
-        [] => {
-            let body = json!({"security_group": {"name": group.name, "description": MARK}});
-            let made = api
-                .send(&request(Verb::Post, &["security-groups"]).body(body))
-                .await?;
-            (
-                id(&made, "/security_group/id")?,
-                made["security_group"]["security_group_rules"].clone(),
-            )
-        }
-        several => {
-            let ids: Vec<&str> = several.iter().filter_map(|g| g["id"].as_str()).collect();
-            let text = format!(
-                "several security groups are called `{}`: {}",
-                group.name,
-                ids.join(", ")
-            );
-            return Err(Error::new(ErrorKind::InvalidConfig, text)
-                .with_context("key", "security_group.name"));
-        }
+    let found = groups(api, &group.name).await?;
+    let chosen = if found.is_empty() {
+        make_group(api, &group.name).await?
+    } else {
+        the_one(&group.name, found)?
     };
+    let (id, there) = (id(&chosen, "/id")?, &chosen["security_group_rules"]);
     let there = there.as_array().cloned().unwrap_or_default();
     for rule in group.all_rules() {
         if there.iter().any(|shown| is(shown, &rule)) {
@@ -254,6 +275,21 @@ fn is(shown: &Value, rule: &Rule) -> bool {
 mod tests {
     use super::*;
     use crate::config::Direction;
+
+    #[test]
+    fn of_groups_that_managers_made_at_once_all_take_the_first() {
+        let group = |id: &str, made: &str, description: &str| json!({ "id": id, "created_at": made, "description": description });
+        let twice = vec![
+            group("b", "2", MARK),
+            group("c", "1", MARK),
+            group("a", "2", MARK),
+        ];
+        assert_eq!(the_one("g", twice.clone()).unwrap()["id"], "c");
+        let error = the_one("g", [twice, vec![group("d", "0", "")]].concat()).unwrap_err();
+        assert!(error.to_string().contains("d, c, a, b"), "{error}");
+        assert_eq!(the_one("g", vec![group("d", "0", "")]).unwrap()["id"], "d");
+        assert!(the_one("g", Vec::new()).is_err());
+    }
 
     #[test]
     fn a_rule_is_known_again_as_neutron_shows_it() {
