@@ -80,21 +80,26 @@ impl<'a> Inside<'a> {
 
     pub(crate) async fn put(&self, file: ExchangeFile, what: Planted) -> bool {
         let path = format!("{HOME}/metrics-exchange/{}", file.file_name());
-        let place = r#"rm -f "$1"; "#;
-        let (script, input): (&str, Vec<u8>) = match what {
+        let (first, input): (&str, Vec<u8>) = match what {
             Planted::Nothing => ("", Vec::new()),
-            Planted::Bytes(bytes) => (r#"cat >"$1"; chown ubuntu: "$1""#, bytes),
+            Planted::Bytes(bytes) => (r#"install -o ubuntu -g ubuntu /dev/null "$1""#, bytes),
             Planted::Symlink => (
-                r#"cat >/home/ubuntu/valid; chown ubuntu: /home/ubuntu/valid
+                r#"install -o ubuntu -g ubuntu /dev/null /home/ubuntu/valid
                    ln -s /home/ubuntu/valid "$1""#,
                 valid(file).into(),
             ),
             Planted::Endless => (r#"mkfifo "$1"; chown ubuntu: "$1""#, Vec::new()),
         };
-        let script = format!("{place}{script}");
+        let first = format!(r#"rm -f "$1"; {first}"#);
         let words = [path.as_str()];
-        let done = self.site.script(&self.name, &script, &words, &input);
-        done.await.is_some()
+        let mut done = self.script(&first, &words).await.is_some();
+        // In pieces that fit one argument of `virsh`.
+        for piece in input.chunks(88 << 10) {
+            let append = r#"cat >>"$1""#;
+            let appended = self.site.script(&self.name, append, &words, piece);
+            done &= appended.await.is_some();
+        }
+        done
     }
 
     /// Files that others than root and the runner's user may read, below what the backend and
