@@ -112,7 +112,6 @@ impl Bench {
                 let token = bait.token();
                 RunnerCredential::RegistrationToken { url, token }
             }
-            // The harness hands out what is claimed: it holds the mark of all secrets.
             claim @ RunnerCredential::Claim { .. } => claim,
         };
         request

@@ -33,12 +33,16 @@ pub trait Harness: Send + Sync + 'static {
     /// must reach the manager's rules, because cases move it ahead.
     async fn manager(&self, context: BackendContext) -> Result<Connected>;
 
-    /// A request for a runner that listens for jobs until it is removed. Cases replace its
-    /// credential, labels and runner group: the stand-in runner takes any. Where the harness
-    /// answers claims ([`runner_manager_core::RunnerCredential::Claim`]), the request may hold
-    /// one; what the harness then hands out must hold the word [`crate::MARK`], and the nonce
-    /// must not.
+    /// A request for a runner that listens for jobs until it is removed, with a JIT config or a
+    /// registration token. Cases replace its credential, labels and runner group: the stand-in
+    /// runner takes any.
     fn request(&self, id: InstanceId) -> CreateRunner;
+
+    /// Lets the instances of managers that are made from now on reach this port of this
+    /// machine's loopback, where the suite answers claims
+    /// ([`runner_manager_core::RunnerCredential::Claim`]). The answer is the URL under which they
+    /// do: `http://127.0.0.1:PORT`, where nothing else is needed.
+    async fn reach(&self, prefix: &NamePrefix, port: u16) -> Seen<String>;
 
     // ----- Looking, by other means than the backend's own: another client, `/proc`, files. -----
 

@@ -3,6 +3,7 @@
 mod bench;
 mod case;
 mod cases;
+mod desk;
 mod fault;
 mod harness;
 mod junit;

@@ -104,6 +104,11 @@ impl Harness for Ec2Harness {
         }
     }
 
+    async fn reach(&self, _: &NamePrefix, port: u16) -> Seen<String> {
+        // Its machines use this machine's network.
+        Ok(format!("http://127.0.0.1:{port}"))
+    }
+
     async fn count(&self, prefix: &NamePrefix) -> Counts {
         let keys = std::fs::read_dir(self.keys_dir(prefix))
             .into_iter()

@@ -71,8 +71,9 @@ impl Harness for LibvirtHarness {
     }
 
     async fn manager(&self, context: BackendContext) -> Result<Connected> {
-        let socket = self.at(&context.prefix, |proxy| proxy.socket.clone());
-        let section = self.site.section(&socket);
+        let reached = |proxy: &Proxy| (proxy.socket.clone(), proxy.rules().relay);
+        let (socket, relay) = self.at(&context.prefix, reached);
+        let section = self.site.section(&socket, relay);
         (BACKEND.connect)(context, section).await
     }
 
@@ -86,6 +87,11 @@ impl Harness for LibvirtHarness {
             },
             support: SupportServiceConfig::default(),
         }
+    }
+
+    async fn reach(&self, prefix: &NamePrefix, port: u16) -> Seen<String> {
+        self.at(prefix, |proxy| proxy.rules().relay = Some(port));
+        Ok(format!("http://127.0.0.1:{port}"))
     }
 
     async fn count(&self, prefix: &NamePrefix) -> Counts {

@@ -25,6 +25,8 @@ pub(crate) struct Rules {
     last: Option<Vec<u8>>,
     pub(crate) lists: usize,
     pub(crate) requests: usize,
+    /// The port of this machine's loopback that guests reach.
+    pub(crate) relay: Option<u16>,
 }
 
 impl Rules {

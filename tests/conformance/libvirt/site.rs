@@ -37,10 +37,15 @@ impl Site {
         }
     }
 
-    /// The section `[pool.libvirt]` for the socket.
-    pub(crate) fn section(&self, socket: &std::path::Path) -> Value {
-        let command_line = "console=ttyS0 panic=-1 loglevel=4 nokaslr mitigations=off no_timer_check \
-                            guest.init=/sbin/guest-init";
+    /// The section `[pool.libvirt]` for the socket, whose guests reach a port of this machine's
+    /// loopback as one of their own.
+    pub(crate) fn section(&self, socket: &std::path::Path, relay: Option<u16>) -> Value {
+        let mut command_line = "console=ttyS0 panic=-1 loglevel=4 nokaslr mitigations=off \
+                                no_timer_check guest.init=/sbin/guest-init"
+            .to_owned();
+        if let Some(port) = relay {
+            command_line.push_str(&format!(" guest.relay={port}"));
+        }
         json!({
             "hosts": [{
                 "uri": format!("qemu+unix:///system?socket={}", socket.display()),

@@ -116,8 +116,9 @@ impl Harness for LxdHarness {
 
     async fn manager(&self, context: BackendContext) -> Result<Connected> {
         let project = self.project_of(context.prefix.as_str()).await;
-        let socket = self.at(&context.prefix, |proxy| proxy.socket.clone());
-        let section = json!({
+        let reached = |proxy: &Proxy| (proxy.socket.clone(), proxy.rules().reached);
+        let (socket, reached) = self.at(&context.prefix, reached);
+        let mut section = json!({
             "socket": socket,
             "project": project,
             "image": {"alias": "runner"},
@@ -131,6 +132,13 @@ impl Harness for LxdHarness {
                 "extra_parts": [{"kind": "boothook", "content": SETUP}],
             },
         });
+        if let Some(port) = reached {
+            // A guest has no network: a port of its loopback is one of this machine's.
+            let address = format!("tcp:127.0.0.1:{port}");
+            section["devices"]["reached"] = json!({
+                "type": "proxy", "bind": "instance", "listen": address, "connect": address,
+            });
+        }
         (BACKEND.connect)(context, section).await
     }
 
@@ -144,6 +152,11 @@ impl Harness for LxdHarness {
             },
             support: SupportServiceConfig::default(),
         }
+    }
+
+    async fn reach(&self, prefix: &NamePrefix, port: u16) -> Seen<String> {
+        self.at(prefix, |proxy| proxy.rules().reached = Some(port));
+        Ok(format!("http://127.0.0.1:{port}"))
     }
 
     async fn count(&self, prefix: &NamePrefix) -> Counts {

@@ -28,6 +28,8 @@ pub(crate) struct Rules {
     pub(crate) stale: Option<Value>,
     pub(crate) requests: usize,
     pub(crate) lists: usize,
+    /// The port of this machine's loopback that guests reach.
+    pub(crate) reached: Option<u16>,
 }
 
 /// A proxy in front of the server's socket.

@@ -128,6 +128,11 @@ impl Harness for OpenstackHarness {
         }
     }
 
+    async fn reach(&self, _: &NamePrefix, port: u16) -> Seen<String> {
+        // Its machines use this machine's network.
+        Ok(format!("http://127.0.0.1:{port}"))
+    }
+
     async fn count(&self, prefix: &NamePrefix) -> Counts {
         let seen = self
             .site

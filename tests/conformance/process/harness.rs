@@ -109,6 +109,10 @@ impl Harness for ProcessHarness {
         }
     }
 
+    async fn reach(&self, _: &NamePrefix, _: u16) -> Seen<String> {
+        Err(Cannot("a process claims nothing"))
+    }
+
     async fn count(&self, prefix: &NamePrefix) -> Counts {
         self.at(prefix, |site| site.count(prefix))
     }

@@ -1,12 +1,14 @@
 //! Secrets, and where they must not be.
 
 use runner_manager_core::{
-    Connected, InstanceId, RemoveToken, RunnerCredential, RunnerName, Support,
+    BootSecrets, Connected, CreateRunner, InstanceId, RemoveToken, RunnerCredential, RunnerName,
+    Secret, Support, SupportServiceConfig,
 };
 
 use crate::bench::poll_times;
 use crate::case::check;
-use crate::leak::{Bait, MARK, holds};
+use crate::desk::Desk;
+use crate::leak::{Bait, holds};
 use crate::{Bench, Failure, Fault, Outcome, Place, Verdict, logs};
 
 /// A runner's whole life with secrets that are known again: created, listed, deleted. `look` is
@@ -104,14 +106,26 @@ pub(super) async fn not_in_metadata_that_others_can_read(b: Bench) -> Verdict {
     // What an instance boots with can be read by its jobs: it claims its credential.
     let id = InstanceId::random();
     let name = b.prefix.runner_name(&id);
-    let request = b.request(id.clone());
-    if !matches!(request.credential, RunnerCredential::Claim { .. }) {
-        return Err(Failure::Cannot("the harness answers no claims"));
-    }
+    let bait = Bait::new();
+    let secrets = RunnerCredential::JitConfig(bait.jit());
+    let secrets = BootSecrets::new(&secrets, &SupportServiceConfig::default())?;
+    let nonce = Secret::new(format!("{}{}", InstanceId::random(), InstanceId::random()));
+    let desk = Desk::open(nonce.clone(), secrets.to_json()).await?;
+    let base = b.harness.reach(&b.prefix, desk.port()).await?;
+    let url = format!("{base}/runner/{name}").parse();
+    let url = url.map_err(|_| Failure::new("the harness names no URL"))?;
+    // Made only now: its instances reach the desk.
+    let manager = b.manager().await?;
+    let request = CreateRunner {
+        credential: RunnerCredential::Claim { url, nonce },
+        ..b.request(id.clone())
+    };
     manager.create_runner(request).await?;
     b.listening(&manager, &id).await?;
+    let claims = desk.claims();
+    check!(claims == 1, "the secrets were claimed {claims} times");
     for exposure in b.harness.exposed(&name, Place::Metadata).await? {
-        let leaks = holds(&exposure.text, MARK);
+        let leaks = holds(&exposure.text, &bait.word);
         check!(!leaks, "a secret stands in {}", exposure.place);
     }
     Ok(Outcome::Verified)

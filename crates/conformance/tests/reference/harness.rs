@@ -88,6 +88,10 @@ impl Harness for MemoryHarness {
         }
     }
 
+    async fn reach(&self, _: &NamePrefix, _: u16) -> Seen<String> {
+        Err(Cannot("nothing boots in memory, and so nothing claims"))
+    }
+
     async fn count(&self, prefix: &NamePrefix) -> Counts {
         let world = self.world();
         let instances = world.instances.iter().filter(|i| i.name.prefix() == prefix);

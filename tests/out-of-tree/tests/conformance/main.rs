@@ -76,6 +76,10 @@ impl Harness for ShelfHarness {
         }
     }
 
+    async fn reach(&self, _: &NamePrefix, _: u16) -> Seen<String> {
+        Err(Cannot("nothing runs on a shelf, and so nothing claims"))
+    }
+
     async fn count(&self, prefix: &NamePrefix) -> Counts {
         let items = self.shelf.items();
         let mine = items.keys().filter(|name| name.prefix() == prefix);
