@@ -52,6 +52,9 @@ fn virsh(host: char, words: &[&str]) -> Option<String> {
     output.status.success().then(text)
 }
 
+/// The hosts, which one test at a time has for itself.
+static HOSTS: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 /// The domains of a host, and the files in its pool.
 fn inventory(host: char) -> (BTreeSet<String>, BTreeSet<String>) {
     let domains = virsh(host, &["list", "--all", "--name"]).unwrap();
@@ -169,6 +172,7 @@ fn restart(host: &str, seconds: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn jobs_run_in_virtual_machines_and_what_breaks_is_mended() {
+    let _alone = HOSTS.lock().await;
     assert!(is_bare('A'), "{:?}", inventory('A'));
     let place = Place::new("").await;
     configure(&place, "min_idle = 1");
@@ -246,6 +250,7 @@ async fn create(manager: &Connected) -> InstanceId {
 /// The disks hold no system that boots here: the guests stand still in the firmware.
 #[tokio::test(flavor = "multi_thread")]
 async fn thirty_domains_leave_nothing_and_a_dead_host_blocks_nobody() {
+    let _alone = HOSTS.lock().await;
     let token = RemoveToken::new(Secret::new("x"));
     let both = manager(
         "churn",

@@ -139,6 +139,13 @@ impl Bench {
 
     /// Creates a runner and waits until it listens.
     pub(crate) async fn runner(&self, manager: &Connected) -> Result<RunnerName, Failure> {
+        let name = self.instance(manager).await?;
+        self.listening(manager, name.instance_id()).await?;
+        Ok(name)
+    }
+
+    /// Creates an instance, for cases that do not look into it: it is not waited for its boot.
+    pub(crate) async fn instance(&self, manager: &Connected) -> Result<RunnerName, Failure> {
         let id = InstanceId::random();
         let made = manager.create_runner(self.request(id.clone())).await?;
         if made != id {
@@ -146,7 +153,6 @@ impl Bench {
                 "the answer names another id than was asked for",
             ));
         }
-        self.listening(manager, &id).await?;
         Ok(manager.name_prefix().runner_name(&id))
     }
 

@@ -71,7 +71,7 @@ pub(super) async fn every_native_state_is_mapped(b: Bench) -> Verdict {
     let manager = b.manager().await?;
     let mut cannot = None;
     for (native, wanted) in b.harness.native_states() {
-        let name = b.runner(&manager).await?;
+        let name = b.instance(&manager).await?;
         match b.harness.force_state(&name, native).await {
             Ok(()) => is_shown_as(&b, &manager, &name, native, &wanted).await?,
             Err(reason) => cannot = Some(reason),

@@ -64,7 +64,7 @@ pub(super) async fn list_calls_do_not_grow_with_runners(b: Bench) -> Verdict {
     let mut costs = Vec::new();
     for runners in [1, 8] {
         while manager.get_runners(None).await?.len() < runners {
-            b.runner(&manager).await?;
+            b.instance(&manager).await?;
         }
         let before = b.harness.list_calls(&b.prefix)?;
         manager.get_runners(None).await?;
@@ -82,7 +82,7 @@ pub(super) async fn list_calls_do_not_grow_with_runners(b: Bench) -> Verdict {
 
 pub(super) async fn a_longer_prefix_is_invisible(b: Bench) -> Verdict {
     let (manager, neighbour) = (b.manager().await?, b.neighbour().await?);
-    let theirs = b.runner(&neighbour).await?;
+    let theirs = b.instance(&neighbour).await?;
     let listed = manager.get_runners(None).await?;
     let found = manager.get_runner(theirs.instance_id()).await?;
     neighbour
@@ -106,7 +106,7 @@ pub(super) async fn what_lacks_the_mark_is_invisible(b: Bench) -> Verdict {
 
 pub(super) async fn a_failing_list_is_an_error_and_no_empty_list(b: Bench) -> Verdict {
     let manager = b.manager().await?;
-    b.runner(&manager).await?;
+    b.instance(&manager).await?;
     b.harness.fail(&b.prefix, Fault::List).await?;
     let listed = manager.get_runners(None).await;
     b.harness.mend(&b.prefix).await;
@@ -147,7 +147,7 @@ fn other_shapes(b: &Bench) -> Vec<String> {
 
 pub(super) async fn names_of_other_shapes_are_nobodys(b: Bench) -> Verdict {
     let manager = b.manager().await?;
-    let ours = b.runner(&manager).await?;
+    let ours = b.instance(&manager).await?;
     let strangers = other_shapes(&b);
     for name in &strangers {
         b.harness.make_stranger(name).await?;
@@ -172,7 +172,7 @@ pub(super) async fn names_of_other_shapes_are_nobodys(b: Bench) -> Verdict {
 
 pub(super) async fn the_newest_of_a_name_is_shown(b: Bench) -> Verdict {
     let manager = b.manager().await?;
-    let name = b.runner(&manager).await?;
+    let name = b.instance(&manager).await?;
     let newest = b.look(&manager, &name).await?.native_id;
     b.harness.make_twin(&name).await?;
     let found = b.look(&manager, &name).await?.native_id;
