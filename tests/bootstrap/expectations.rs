@@ -15,7 +15,7 @@ use crate::peers::POLICY_SECRET;
 use crate::whole::{Log, NASTY, Outcome, PASSWORD};
 
 /// The one runner of a pool.
-fn of<'a>(outcome: &'a Outcome, pool: &str) -> (&'a String, &'a Kept) {
+pub(crate) fn of<'a>(outcome: &'a Outcome, pool: &str) -> (&'a String, &'a Kept) {
     let prefix = format!("{pool}-");
     let mut found = outcome
         .archive
@@ -138,10 +138,8 @@ pub(crate) fn values_arrive_intact(outcome: &Outcome) {
 pub(crate) fn services_are_set_up(outcome: &Outcome) {
     let (_, kept) = of(outcome, "yes");
     let daemon: Value = serde_json::from_str(&kept.files["etc/docker/daemon.json"]).expect("JSON");
-    assert_eq!(
-        daemon["registry-mirrors"],
-        json!(["http://127.0.0.2:5000/"])
-    );
+    let mirror = format!("http://{}/", outcome.mirror);
+    assert_eq!(daemon["registry-mirrors"], json!([mirror]));
     let url = support(1, PASSWORD)
         .proxy_config
         .expect("a proxy")

@@ -5,6 +5,7 @@
 //! `cargo xtask test --only bootstrap` sees to all of that.
 
 mod cloud;
+mod docker;
 mod expectations;
 mod fleet;
 mod machine;

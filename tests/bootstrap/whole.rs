@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use runner_manager_core::{Secret, SystemClock};
+use runner_manager_core::{Secret, SupportServiceConfig, SystemClock};
 use runner_manager_fleet::{CallbackConfig, Fleet, FleetConfig};
 use runner_manager_github::{Auth, GitHub, GitHubConfig};
 use runner_manager_github_sim::{Conclusion, JobSpec, JobStatus, Sim, SimConfig};
@@ -14,6 +14,7 @@ use runner_manager_store::{Live, RunnerFilter, RunnerState, Store};
 use serde_json::{Value, json};
 
 use crate::cloud::{Archive, Kept, run, unpack};
+use crate::docker;
 use crate::expectations;
 use crate::fleet::{GROUP, Plan, support};
 use crate::peers::{self, Proxy};
@@ -114,6 +115,8 @@ pub(crate) struct Outcome {
     pub(crate) conclusions: BTreeMap<String, Option<Conclusion>>,
     pub(crate) proxy_log: String,
     pub(crate) policy: Vec<(String, String)>,
+    /// Where the registry mirror is.
+    pub(crate) mirror: String,
     pub(crate) log: String,
     pub(crate) address: std::net::SocketAddr,
     pub(crate) authority: String,
@@ -141,7 +144,7 @@ async fn whole_run(folder: &Path, log: &Log) -> Outcome {
     };
     let sim = Sim::start(sim).await.expect("a GitHub");
     let (runner, digest) = runner_archive(&lower, folder);
-    let (files, _) = peers::files(runner).await;
+    let files = peers::files(runner, docker::registry(folder)).await;
     let (policy, asked) = peers::policy().await;
     let proxy = Proxy::start(folder, "joe", PASSWORD);
     let (authority, tls) = certificates(folder);
@@ -156,7 +159,10 @@ async fn whole_run(folder: &Path, log: &Log) -> Outcome {
         archive: archive.clone(),
         events: folder.join("events.log"),
         policy,
-        support: support(proxy.port, PASSWORD),
+        support: SupportServiceConfig {
+            dockerhub_mirror: format!("http://{files}").parse().ok(),
+            ..support(proxy.port, PASSWORD)
+        },
     };
     let callback = || {
         Some(CallbackConfig {
@@ -257,6 +263,7 @@ async fn whole_run(folder: &Path, log: &Log) -> Outcome {
             .collect(),
         proxy_log: proxy.log(),
         policy: asked.lock().expect("asked").clone(),
+        mirror: files,
         log: log.text(),
         address,
         authority,
@@ -275,6 +282,7 @@ async fn instances_boot_run_their_jobs_and_are_told_of() {
     expectations::jobs_end_as_the_policy_says(&outcome);
     expectations::values_arrive_intact(&outcome);
     expectations::services_are_set_up(&outcome);
+    docker::pulls_through_the_mirror(&outcome, folder.path());
     expectations::no_secret_is_left_behind(&outcome);
     expectations::events_tell_it_all(&outcome);
     expectations::calls_of_others_are_refused(&outcome, folder.path(), &log);

@@ -9,10 +9,11 @@ use std::path::Path;
 use std::process::Command;
 
 /// What the step needs of Debian: the program that shows that a package is there, and the package.
-const NEEDS: [(&str, &str); 8] = [
+const NEEDS: [(&str, &str); 9] = [
     ("busybox", "busybox"),
     ("cloud-init", "cloud-init"),
     ("curl", "curl"),
+    ("dockerd", "docker.io"),
     ("mmdebstrap", "mmdebstrap"),
     ("nft", "nftables"),
     ("shellcheck", "shellcheck"),
