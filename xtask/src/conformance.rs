@@ -182,8 +182,8 @@ fn test(
             &format!("runner-manager-backend-{backend}"),
             None,
         ))
-        .args(["--test", &format!("conformance-{backend}*"), "--"])
-        .args(cases)
+        .args(["--test", &format!("conformance-{backend}*")])
+        .env("CONFORMANCE_CASES", cases.join(","))
         .envs(env.iter().map(|(key, value)| (key, value)))
         .env("CONFORMANCE_REPORT", &written)
         .env("CONFORMANCE_JUNIT", folder.join(format!("{scheme}.xml")));

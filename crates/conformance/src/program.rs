@@ -20,6 +20,9 @@ const NOTHING_RAN: u8 = 4;
 /// `CONFORMANCE_THREADS` in the environment says how many cases run at once where the command
 /// line does not: more than there are cores, for a cloud that makes them wait.
 ///
+/// `CONFORMANCE_CASES`, where it is set, names the cases to run, or beginnings of their names,
+/// with commas between.
+///
 /// `CONFORMANCE_JUNIT` names a file for the outcomes in the form of `JUnit`; `CONFORMANCE_REPORT` one
 /// for the backend's page, which is written when every case ran and none failed.
 ///
@@ -58,7 +61,18 @@ fn run(
             recorded(&records, case, || judge(&handle, harness, case, &waivers))
         })
     };
-    let conclusion = libtest_mimic::run(arguments, all.iter().map(trial).collect());
+    let chosen = std::env::var("CONFORMANCE_CASES").unwrap_or_default();
+    let chosen: Vec<&str> = chosen.split(',').filter(|name| !name.is_empty()).collect();
+    if let Some(odd) = chosen
+        .iter()
+        .find(|name| !names.iter().any(|n| n.starts_with(**name)))
+    {
+        return Err(format!("CONFORMANCE_CASES: no case begins with `{odd}`"));
+    }
+    let is_chosen =
+        |case: &&Case| chosen.is_empty() || chosen.iter().any(|name| case.name.starts_with(name));
+    let trials = all.iter().filter(is_chosen).map(trial).collect();
+    let conclusion = libtest_mimic::run(arguments, trials);
     if arguments.list {
         return Ok(conclusion.exit_code());
     }
