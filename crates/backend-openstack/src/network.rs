@@ -194,7 +194,7 @@ async fn groups(api: &Api, name: &str) -> Result<Vec<Value>> {
 }
 
 /// The group that is meant. Of several that managers made, because they started in the same
-/// moment, all take the first.
+/// moment, all take the first from then on.
 fn the_one(name: &str, mut found: Vec<Value>) -> Result<Value> {
     let text = |group: &Value, key: &str| group[key].as_str().unwrap_or_default().to_owned();
     found.sort_by_key(|group| (text(group, "created_at"), text(group, "id")));
@@ -215,9 +215,14 @@ fn the_one(name: &str, mut found: Vec<Value>) -> Result<Value> {
 async fn make_group(api: &Api, name: &str) -> Result<Value> {
     let body = json!({"security_group": {"name": name, "description": MARK}});
     let make = request(Verb::Post, &["security-groups"]).body(body);
-    let made = id(&api.send(&make).await?, "/security_group/id")?;
+    let answer = api.send(&make).await?;
+    let made = id(&answer, "/security_group/id")?;
+    let time = answer["security_group"]["created_at"]
+        .as_str()
+        .map(str::to_owned);
     let chosen = the_one(name, groups(api, name).await?)?;
-    if chosen["id"] != made {
+    // Only a later one: of groups of the same second another manager may have taken ours.
+    if chosen["id"] != made && chosen["created_at"].as_str() < time.as_deref() {
         let delete = request(Verb::Delete, &["security-groups", &made]);
         if let Err(error) = api.find(&delete).await {
             tracing::warn!(id = made, %error, "a security group that was made twice stays");

@@ -358,7 +358,8 @@ impl Harness for OpenstackHarness {
     }
 
     fn window(&self) -> Duration {
-        Duration::from_secs(2)
+        // The peer's control plane is slow.
+        Duration::from_secs(5)
     }
 }
 

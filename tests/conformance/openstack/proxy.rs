@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -34,6 +34,7 @@ pub(crate) struct Faults {
 
 struct Inner {
     address: SocketAddr,
+    base: Mutex<String>,
     client: reqwest::Client,
     requests: AtomicUsize,
     lists: AtomicUsize,
@@ -43,6 +44,7 @@ struct Inner {
     /// The last answers of lists, for the day on which they become stale.
     seen: Mutex<HashMap<String, Value>>,
     mended: tokio::sync::Notify,
+    forgotten: AtomicBool,
 }
 
 /// A running proxy; it ends with its runtime.
@@ -54,8 +56,10 @@ impl Proxy {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
             .await
             .expect("a port");
+        let address = listener.local_addr().expect("an address");
         let proxy = Self(Arc::new(Inner {
-            address: listener.local_addr().expect("an address"),
+            address,
+            base: Mutex::new(format!("http://{address}")),
             client: reqwest::Client::builder()
                 .no_proxy()
                 .build()
@@ -66,19 +70,37 @@ impl Proxy {
             faults: Mutex::default(),
             seen: Mutex::default(),
             mended: tokio::sync::Notify::new(),
+            forgotten: AtomicBool::new(false),
         }));
         let router = Router::new().fallback(serve).with_state(proxy.clone());
         tokio::spawn(async move { axum::serve(listener, router).await });
         proxy
     }
 
+    /// Where clients find it.
     fn base(&self) -> String {
-        format!("http://{}", self.0.address)
+        let base = self.0.base.lock().unwrap_or_else(PoisonError::into_inner);
+        base.clone()
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.0.address.port()
+    }
+
+    /// The next call with a token is refused, as if the token had ended.
+    pub(crate) fn forget_token(&self) {
+        self.0.forgotten.store(true, Ordering::Release);
     }
 
     /// A `clouds.yaml` whose cloud `test` leads through this proxy.
     pub(crate) fn clouds(&self) -> Value {
-        let base = self.base();
+        self.clouds_at(&self.base())
+    }
+
+    /// The same where something stands before this proxy.
+    pub(crate) fn clouds_at(&self, base: &str) -> Value {
+        let mut known = self.0.base.lock().unwrap_or_else(PoisonError::into_inner);
+        base.clone_into(&mut known);
         json!({"clouds": {"test": {
             "auth": {
                 "auth_url": format!("{base}/identity/v3"),
@@ -194,6 +216,10 @@ async fn serve(State(proxy): State<Proxy>, request: Request) -> Response {
     if list {
         proxy.0.lists.fetch_add(1, Ordering::AcqRel);
     }
+    if !path.starts_with("/identity/") && proxy.0.forgotten.swap(false, Ordering::AcqRel) {
+        let words = "The request you have made requires authentication.";
+        return refusal(401, "error", words);
+    }
     if proxy.has(Fault::Hang) {
         proxy.0.mended.notified().await;
     }
@@ -243,12 +269,27 @@ async fn serve(State(proxy): State<Proxy>, request: Request) -> Response {
     if servers && proxy.spend(Fault::LaunchHangs) {
         proxy.0.mended.notified().await;
     }
-    let lost = (servers && proxy.spend(Fault::LaunchAfterEffect))
-        || (one_server && proxy.spend(Fault::TerminateAfterEffect));
-    if lost {
+    let ended = one_server && proxy.spend(Fault::TerminateAfterEffect);
+    if ended {
+        until_gone(&proxy, &parts).await;
+    }
+    if ended || (servers && proxy.spend(Fault::LaunchAfterEffect)) {
         return refusal(500, "computeFault", "Unexpected API Error.");
     }
     response
+}
+
+/// Waits until the server of a request is no more: Nova ends one after its answer.
+async fn until_gone(proxy: &Proxy, parts: &axum::http::request::Parts) {
+    let mut look = parts.clone();
+    look.method = Method::GET;
+    for _ in 0..100 {
+        let found = forward(proxy, &look, Bytes::new(), false).await;
+        if found.status() == StatusCode::NOT_FOUND {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
 }
 
 async fn forward(

@@ -1,0 +1,310 @@
+//! What the suite does not ask for: other ways to log in, a certificate authority of one's own, a
+//! token that is refused, and all that a server can be given. The second opinion is OpenStack's
+//! own command line.
+//!
+//! `cargo xtask conformance openstack` runs it after the suite, against the same peer.
+
+#![expect(clippy::expect_used, reason = "a test")]
+
+#[path = "openstack/proxy.rs"]
+#[expect(dead_code, reason = "the suite plants faults, and this does not")]
+mod proxy;
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::Arc;
+
+use runner_manager_backend_openstack::BACKEND;
+use runner_manager_core::{
+    BackendContext, Budgets, Connected, CreateRunner, GitHubPath, GitHubRunnerConfig, InstanceId,
+    Labels, NamePrefix, RemoveToken, RunnerCredential, Secret, SupportServiceConfig, SystemClock,
+    Timings,
+};
+use serde_json::{Value, json};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::pki_types::PrivateKeyDer;
+
+use proxy::Proxy;
+
+fn variable(name: &str) -> PathBuf {
+    let value = std::env::var_os(name);
+    value
+        .unwrap_or_else(|| {
+            panic!("{name} is not set: `cargo xtask conformance openstack` starts the peer")
+        })
+        .into()
+}
+
+/// Runs OpenStack's own command line as a user, and reads what it says.
+fn cli(cloud: &str, words: &[&str]) -> Value {
+    let mut command = Command::new("openstack");
+    command
+        .args(words)
+        .env("OS_CLIENT_CONFIG_FILE", variable("OPENSTACK_CLOUDS"))
+        .env("OS_CLOUD", cloud);
+    let output = command
+        .output()
+        .expect("the peer installs python3-openstackclient");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{words:?}: {said}");
+    serde_json::from_slice(&output.stdout).unwrap_or(Value::Null)
+}
+
+fn id(shown: &Value) -> String {
+    shown["id"].as_str().expect("an id").to_owned()
+}
+
+/// The section for a `clouds.yaml`, with more keys.
+fn section(folder: &std::path::Path, clouds: &Value, more: Value) -> Value {
+    let file = folder.join("clouds.yaml");
+    std::fs::write(&file, clouds.to_string()).expect("a file");
+    let mut section = json!({
+        "cloud": "test", "clouds_file": file, "state_dir": folder.join("state"),
+        "image": "blank", "flavor": "nano", "network": "private",
+        "security_group": {"ssh_cidr": "172.31.255.1/32"},
+        "ssh": {"connect_seconds": 1},
+    });
+    let Value::Object(more) = more else {
+        panic!("a section");
+    };
+    for (key, value) in more {
+        section[key] = value;
+    }
+    section
+}
+
+async fn connect(prefix: &str, section: Value) -> Connected {
+    let context = BackendContext {
+        prefix: NamePrefix::new(prefix).expect("a prefix"),
+        timings: Timings::default(),
+        clock: Arc::new(SystemClock),
+        budgets: Budgets::default(),
+    };
+    let connected = (BACKEND.connect)(context, section).await;
+    connected.expect("the peer is up")
+}
+
+async fn create(manager: &Connected) -> InstanceId {
+    let request = CreateRunner {
+        id: InstanceId::random(),
+        credential: RunnerCredential::JitConfig(Secret::new("c2VjcmV0")),
+        github: GitHubRunnerConfig {
+            github_path: GitHubPath::parse("octo", None).expect("a path"),
+            labels: Labels::parse(["linux"]).expect("labels"),
+        },
+        support: SupportServiceConfig::default(),
+    };
+    manager.create_runner(request).await.expect("a runner")
+}
+
+async fn delete(manager: &Connected, id: &InstanceId) {
+    let token = RemoveToken::new(Secret::new("x"));
+    let deleted = manager.delete_runner(id, &token).await;
+    assert!(deleted.expect("a deletion").is_some(), "it was there");
+}
+
+/// A runner's life by a manager of this prefix.
+async fn lives(prefix: &str, section: Value) {
+    let manager = connect(prefix, section).await;
+    let id = create(&manager).await;
+    let listed = manager.get_runners(None).await.expect("a list");
+    assert_eq!(listed.len(), 1, "{listed:?}");
+    delete(&manager, &id).await;
+    let left = manager.get_runners(None).await.expect("a list");
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_application_credential_is_enough() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let made = cli(
+        "demo",
+        &[
+            "application",
+            "credential",
+            "create",
+            "scenario",
+            "-f",
+            "json",
+        ],
+    );
+    let proxy = Proxy::start().await;
+    let mut clouds = proxy.clouds();
+    let cloud = &mut clouds["clouds"]["test"];
+    cloud["auth_type"] = "v3applicationcredential".into();
+    cloud["auth"] = json!({
+        "auth_url": cloud["auth"]["auth_url"],
+        "application_credential_id": made["id"],
+        "application_credential_secret": made["secret"],
+    });
+    lives("appcred", section(folder.path(), &clouds, json!({}))).await;
+    cli("demo", &["application", "credential", "delete", &id(&made)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_is_refused_is_renewed_in_flight() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let proxy = Proxy::start().await;
+    let section = section(folder.path(), &proxy.clouds(), json!({}));
+    let manager = connect("renew", section).await;
+    let logins = || {
+        let calls = proxy.calls();
+        calls.get("POST /identity/v3/auth/tokens").copied()
+    };
+    let before = logins().expect("it has logged in");
+    let id = create(&manager).await;
+    assert_eq!(logins(), Some(before), "one token serves for all calls");
+    proxy.forget_token();
+    let found = manager.get_runner(&id).await.expect("a look");
+    assert!(found.is_some(), "the runner is there");
+    assert_eq!(logins(), Some(before + 1), "the token is renewed once");
+    proxy.forget_token();
+    delete(&manager, &id).await;
+    assert_eq!(logins(), Some(before + 2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_authority_of_ones_own_is_trusted_where_it_is_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let proxy = Proxy::start().await;
+    let (port, certificate) = tls(proxy.port()).await;
+    let mut clouds = proxy.clouds_at(&format!("https://localhost:{port}"));
+    let file = folder.path().join("ca.pem");
+    std::fs::write(&file, certificate).expect("a file");
+
+    let context = BackendContext {
+        prefix: NamePrefix::new("tls").expect("a prefix"),
+        timings: Timings::default(),
+        clock: Arc::new(SystemClock),
+        budgets: Budgets::default(),
+    };
+    let refused = (BACKEND.connect)(context, section(folder.path(), &clouds, json!({}))).await;
+    assert!(refused.is_err(), "a stranger's certificate is taken");
+    clouds["clouds"]["test"]["cacert"] = file.display().to_string().into();
+    lives("tls", section(folder.path(), &clouds, json!({}))).await;
+}
+
+/// Speaks TLS before a port: its own port, and its certificate.
+async fn tls(to: u16) -> (u16, String) {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]);
+    let made = made.expect("a certificate");
+    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("a key");
+    let provider = Arc::new(tokio_rustls::rustls::crypto::aws_lc_rs::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .expect("a pair");
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
+    let listener = listener.expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.expect("a connection");
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                // Whoever does not trust the certificate hangs up.
+                let Ok(mut stream) = acceptor.accept(stream).await else {
+                    return;
+                };
+                let onward = tokio::net::TcpStream::connect(("127.0.0.1", to)).await;
+                let mut onward = onward.expect("the proxy");
+                let _ = tokio::io::copy_bidirectional(&mut stream, &mut onward).await;
+            });
+        }
+    });
+    (port, made.cert.pem())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_gets_all_that_the_pool_says() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let words = [
+        "server",
+        "group",
+        "create",
+        "--policy",
+        "soft-anti-affinity",
+        "scenario",
+        "-f",
+        "json",
+    ];
+    let group = id(&cli("demo", &words));
+    let proxy = Proxy::start().await;
+    let more = json!({
+        "availability_zone": "nova",
+        "server_group": group,
+        "metadata": {"team": "build"},
+        "tags": ["nightly"],
+    });
+    let manager = connect("given", section(folder.path(), &proxy.clouds(), more)).await;
+    let runner = create(&manager).await;
+    let name = manager.name_prefix().runner_name(&runner).to_string();
+    // The first version of Nova's API in which a server is shown with its tags.
+    let tagged = ["--os-compute-api-version", "2.26"];
+    let show = [&tagged[..], &["server", "show", &name, "-f", "json"]].concat();
+    let server = cli("demo", &show);
+    assert_eq!(server["OS-EXT-AZ:availability_zone"], "nova", "{server}");
+    assert_eq!(server["properties"]["team"], "build", "{server}");
+    let tags = server["tags"].to_string();
+    assert!(tags.contains("nightly"), "{server}");
+    let members = cli("demo", &["server", "group", "show", &group, "-f", "json"]);
+    let members = members["members"].to_string();
+    assert!(members.contains(&id(&server)), "{members}");
+    delete(&manager, &runner).await;
+    cli("demo", &["server", "group", "delete", &group]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_floating_address_comes_and_goes_with_its_server() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let proxy = Proxy::start().await;
+    let more = json!({"floating_network": "public"});
+    let manager = connect("float", section(folder.path(), &proxy.clouds(), more)).await;
+    let addresses = || {
+        let listed = cli("demo", &["floating", "ip", "list", "-f", "json"]);
+        listed.as_array().expect("a list").clone()
+    };
+    assert!(addresses().is_empty(), "{:?}", addresses());
+    let runner = create(&manager).await;
+    let given = addresses();
+    assert_eq!(given.len(), 1, "{given:?}");
+    assert!(given[0]["Fixed IP Address"].is_string(), "{given:?}");
+    let found = manager.get_runner(&runner).await.expect("a look");
+    assert!(found.is_some());
+    delete(&manager, &runner).await;
+    assert!(addresses().is_empty(), "{:?}", addresses());
+}
+
+/// Neutron takes a name twice: managers that start in the same moment may each make a group, and
+/// must all start again afterwards.
+#[tokio::test(flavor = "multi_thread")]
+async fn managers_that_start_at_once_agree_on_a_security_group() {
+    let proxy = Proxy::start().await;
+    let folders: Vec<_> = (0..4)
+        .map(|_| tempfile::tempdir().expect("a folder"))
+        .collect();
+    let name = "scenario-group";
+    let start = |at: usize| {
+        let more = json!({"security_group": {"name": name, "ssh_cidr": "172.31.255.1/32"}});
+        let section = section(folders[at].path(), &proxy.clouds(), more);
+        async move { connect(&format!("group{at}"), section).await }
+    };
+    futures::future::join_all((0..4).map(start)).await;
+    let managers = futures::future::join_all((0..4).map(start)).await;
+    let runner = create(&managers[0]).await;
+    delete(&managers[0], &runner).await;
+    let listed = cli("demo", &["security", "group", "list", "-f", "json"]);
+    let listed = listed.as_array().expect("a list").iter();
+    let ids: Vec<&str> = listed
+        .filter(|group| group["Name"] == name)
+        .filter_map(|group| group["ID"].as_str())
+        .collect();
+    assert!(!ids.is_empty());
+    for id in ids {
+        cli("demo", &["security", "group", "delete", id]);
+    }
+}
