@@ -48,7 +48,7 @@ fn gone() -> (u16, Value) {
     exception(404, "RunnerScaleSetNotFoundException")
 }
 
-fn list(value: Vec<Value>) -> (u16, Value) {
+fn list(value: &[Value]) -> (u16, Value) {
     (200, json!({ "count": value.len(), "value": value }))
 }
 
@@ -116,7 +116,7 @@ impl Line {
                 let name = parameter(request, "agentName").unwrap_or_default();
                 let found = state.hub.named(&name);
                 let found = found.and_then(|id| state.hub.runners.get(&id));
-                list(found.map(agent).into_iter().collect())
+                list(found.map(agent).as_slice())
             }
             ["_apis", "distributedtask", "pools", "0", "agents", id] => {
                 match self.delete(state, number(id)) {
@@ -128,7 +128,7 @@ impl Line {
             ["_apis", "runtime", "runnerscalesets"] if method == "GET" => {
                 let name = parameter(request, "name").unwrap_or_default();
                 let found = state.hub.set_named(&name);
-                list(found.map(|set| shape(state, set)).into_iter().collect())
+                list(found.map(|set| shape(state, set)).as_slice())
             }
             ["_apis", "runtime", "runnerscalesets"] => make(state, request),
             ["_apis", "runtime", "runnerscalesets", set, rest @ ..] => {
