@@ -1,18 +1,23 @@
 //! What others can read of a runner.
 
 use std::fs;
+use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use runner_manager_conformance::{Cannot, Exposure, Place, Seen};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use flate2::read::MultiGzDecoder;
+use runner_manager_conformance::{Exposure, Place, Seen};
 use runner_manager_core::RunnerName;
+use serde_json::json;
 
 use crate::harness::Ec2Harness;
 
 /// The largest file that is read.
 const MOST: u64 = 4 << 20;
 
-pub(crate) fn exposed(
+pub(crate) async fn exposed(
     harness: &Ec2Harness,
     name: &RunnerName,
     place: Place,
@@ -38,12 +43,36 @@ pub(crate) fn exposed(
             files(&harness.base.join("keys"), &mut found);
         }
         Place::Metadata => {
-            return Err(Cannot(
-                "a credential that is not claimed stands in user-data, which EC2 shows to its instance",
-            ));
+            for instance in &instances {
+                found.push(user_data(harness, instance).await);
+            }
         }
     }
     Ok(found)
+}
+
+/// What EC2 shows to whoever is on an instance.
+async fn user_data(harness: &Ec2Harness, instance: &str) -> Exposure {
+    let arguments = json!({"InstanceId": instance, "Attribute": "userData"});
+    let shown = harness
+        .site
+        .ec2("describe_instance_attribute", arguments)
+        .await;
+    let encoded = shown["UserData"]["Value"].as_str().unwrap_or_default();
+    let data = STANDARD.decode(encoded).expect("base64");
+    let text = if data.starts_with(&[0x1f, 0x8b]) {
+        let mut text = Vec::new();
+        let read = MultiGzDecoder::new(data.as_slice()).read_to_end(&mut text);
+        read.expect("gzip");
+        text
+    } else {
+        data
+    };
+    assert!(!text.is_empty(), "{instance} has no user-data");
+    Exposure {
+        place: "user-data".into(),
+        text,
+    }
 }
 
 fn arguments(pid: &str, found: &mut Vec<Exposure>) {

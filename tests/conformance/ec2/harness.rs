@@ -187,7 +187,7 @@ impl Harness for Ec2Harness {
     }
 
     async fn exposed(&self, name: &RunnerName, place: Place) -> Seen<Vec<Exposure>> {
-        exposed::exposed(self, name, place)
+        exposed::exposed(self, name, place).await
     }
 
     async fn offer_job(&self, name: &RunnerName) -> Did {
