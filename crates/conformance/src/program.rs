@@ -73,6 +73,8 @@ fn run(
         |case: &&Case| chosen.is_empty() || chosen.iter().any(|name| case.name.starts_with(name));
     let trials = all.iter().filter(is_chosen).map(trial).collect();
     let conclusion = libtest_mimic::run(arguments, trials);
+    // A call that still hangs keeps nobody.
+    runtime.shutdown_background();
     if arguments.list {
         return Ok(conclusion.exit_code());
     }

@@ -20,6 +20,9 @@ const EXIT_CODES: &str = "Exit codes:
   4  no manager answers
   5  the deadline has passed; what is under way goes on";
 
+/// How long blocking calls that are under way may take at the end.
+const LAST_CALLS: Duration = Duration::from_secs(5);
+
 /// Keeps fleets of ephemeral self-hosted GitHub Actions runners at the right size.
 #[derive(Parser)]
 #[command(version, after_help = EXIT_CODES)]
@@ -227,7 +230,10 @@ pub(crate) fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(dispatch(arguments)) {
+    let outcome = runtime.block_on(dispatch(arguments));
+    // A call of a backend that hangs does not keep the program.
+    runtime.shutdown_timeout(LAST_CALLS);
+    match outcome {
         Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error}");
