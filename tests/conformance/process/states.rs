@@ -8,7 +8,7 @@ use runner_manager_core::{CloudRunnerState, RunnerName};
 use rustix::fs::FlockOperation;
 use serde_json::Value;
 
-use crate::site::Site;
+use crate::site::{Process, Site};
 
 pub(crate) const STATES: [(&str, CloudRunnerState); 7] = [
     ("preparing", CloudRunnerState::Created),
@@ -23,23 +23,30 @@ pub(crate) const STATES: [(&str, CloudRunnerState); 7] = [
 /// More than the harness lets a runner use.
 const TOO_MUCH: usize = 70 << 20;
 
-/// Ends the listener, once it is there, and with it the runner program; the wrapper notes how.
-pub(crate) fn end_runner(site: &Site, name: &RunnerName) {
+/// Does something with the listener, once it is there.
+fn with_listener<T>(site: &Site, name: &RunnerName, act: impl FnOnce(&Process) -> T) -> T {
     let end = Instant::now() + Duration::from_secs(10);
     loop {
         let processes = site.processes(|of| of == name);
         let mut listeners = processes.iter().filter(|p| p.program == "Runner.Listener");
         match listeners.next() {
-            Some(listener) => return listener.kill(),
+            Some(listener) => return act(listener),
             None => assert!(Instant::now() < end, "{name} has no listener"),
         }
         std::thread::sleep(Duration::from_millis(5));
     }
 }
 
+/// Ends the listener, and with it the runner program; the wrapper notes how.
+pub(crate) fn end_runner(site: &Site, name: &RunnerName) {
+    with_listener(site, name, Process::kill);
+}
+
 /// Forces a state; what is given back must be kept for as long as it lasts.
 pub(crate) fn force(site: &Site, name: &RunnerName, native: &str) -> Option<File> {
     let folder = site.folder(name);
+    // What is still being started would go on past it.
+    with_listener(site, name, |_| ());
     match native {
         "preparing" => {
             fs::remove_file(folder.join("started")).unwrap();
