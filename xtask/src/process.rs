@@ -1,8 +1,10 @@
 //! Running other programs.
 
 use crate::failure::{Failure, Result};
+use std::fs;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 /// What `cargo run` sets for this program and would make the builds below it differ from a
 /// build started by hand.
@@ -22,17 +24,61 @@ pub(crate) fn cargo(root: &Path) -> Command {
     command
 }
 
+/// How long a command may take whose output goes to the terminal. All checks together take less:
+/// one that takes longer hangs, and would hide what the others say.
+const DEADLINE: Duration = Duration::from_secs(45 * 60);
+
 /// Runs a command whose output goes to the terminal as it comes, and fails unless it ends well.
 pub(crate) fn stream(command: &mut Command) -> Result<()> {
+    within(DEADLINE, command)
+}
+
+fn within(deadline: Duration, command: &mut Command) -> Result<()> {
     let line = line(command);
     println!("$ {line}");
-    let status = command
-        .status()
+    let failed = || Failure::because(format!("cannot run `{line}`"));
+    let mut child = command
+        .spawn()
         .map_err(Failure::because(format!("cannot start `{line}`")))?;
+    let end = Instant::now() + deadline;
+    let status = loop {
+        if let Some(status) = child.try_wait().map_err(failed())? {
+            break status;
+        }
+        if Instant::now() >= end {
+            let all = descendants(child.id());
+            // Some may have ended meanwhile.
+            capture(Command::new("kill").arg("-KILL").args(all))?;
+            child.wait().map_err(failed())?;
+            let minutes = deadline.as_secs() / 60;
+            let message = format!("`{line}` did not end within {minutes} minutes, and was killed");
+            return Err(Failure::new(message));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
     if status.success() {
         return Ok(());
     }
     Err(Failure::new(format!("`{line}` ended with {status}")))
+}
+
+/// A process, and all that it and its children started, as far as the parents still live.
+fn descendants(pid: u32) -> Vec<String> {
+    let mut all = vec![pid.to_string()];
+    let mut at = 0;
+    while at < all.len() {
+        for thread in fs::read_dir(format!("/proc/{}/task", all[at]))
+            .into_iter()
+            .flatten()
+        {
+            let file = thread.map(|thread| thread.path().join("children"));
+            // What has ended meanwhile has no children any more.
+            let children = file.and_then(fs::read_to_string).unwrap_or_default();
+            all.extend(children.split_whitespace().map(str::to_owned));
+        }
+        at += 1;
+    }
+    all
 }
 
 /// Runs a command and gives all of its output, whether it ends well or not.
@@ -86,6 +132,20 @@ mod tests {
             .to_string();
         assert!(failure.contains("sh -c exit 7"), "{failure}");
         assert!(failure.contains('7'), "{failure}");
+    }
+
+    #[test]
+    fn what_does_not_end_is_killed_with_all_that_it_started() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let pids = folder.path().join("pids");
+        let script = format!("sleep 600 & echo $! >{}; wait", pids.display());
+        let failure = within(Duration::from_secs(2), &mut shell(&script));
+        let failure = failure.expect_err("it was killed").to_string();
+        assert!(failure.contains("did not end"), "{failure}");
+        let pid = fs::read_to_string(&pids).expect("a pid");
+        let stat = fs::read_to_string(format!("/proc/{}/stat", pid.trim()));
+        // Gone, or not yet taken by its new parent.
+        assert!(stat.map_or(true, |stat| stat.contains(") Z ")), "it lives");
     }
 
     #[test]
