@@ -4,7 +4,8 @@ use crate::failure::{Failure, Result};
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::sync::mpsc;
+use std::time::Duration;
 
 /// What `cargo run` sets for this program and would make the builds below it differ from a
 /// build started by hand.
@@ -36,30 +37,30 @@ pub(crate) fn stream(command: &mut Command) -> Result<()> {
 fn within(deadline: Duration, command: &mut Command) -> Result<()> {
     let line = line(command);
     println!("$ {line}");
-    let failed = || Failure::because(format!("cannot run `{line}`"));
     let mut child = command
         .spawn()
         .map_err(Failure::because(format!("cannot start `{line}`")))?;
-    let end = Instant::now() + deadline;
-    let status = loop {
-        if let Some(status) = child.try_wait().map_err(failed())? {
-            break status;
-        }
-        if Instant::now() >= end {
-            let all = descendants(child.id());
-            // Some may have ended meanwhile.
-            capture(Command::new("kill").arg("-KILL").args(all))?;
-            child.wait().map_err(failed())?;
-            let minutes = deadline.as_secs() / 60;
-            let message = format!("`{line}` did not end within {minutes} minutes, and was killed");
-            return Err(Failure::new(message));
-        }
-        std::thread::sleep(Duration::from_millis(20));
+    let pid = child.id();
+    let (tell, ended) = mpsc::channel();
+    // Nobody listens any more when it is killed.
+    std::thread::spawn(move || tell.send(child.wait()));
+    let Ok(status) = ended.recv_timeout(deadline) else {
+        kill(pid)?;
+        let minutes = deadline.as_secs() / 60;
+        let message = format!("`{line}` did not end within {minutes} minutes, and was killed");
+        return Err(Failure::new(message));
     };
+    let status = status.map_err(Failure::because(format!("cannot wait for `{line}`")))?;
     if status.success() {
         return Ok(());
     }
     Err(Failure::new(format!("`{line}` ended with {status}")))
+}
+
+/// Kills a process, and all that it and its children started.
+fn kill(pid: u32) -> Result<()> {
+    // Some may have ended meanwhile.
+    capture(Command::new("kill").arg("-KILL").args(descendants(pid))).map(drop)
 }
 
 /// A process, and all that it and its children started, as far as the parents still live.
@@ -118,6 +119,7 @@ pub(crate) fn line(command: &Command) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::{BufRead, BufReader};
 
     fn shell(script: &str) -> Command {
         let mut command = Command::new("sh");
@@ -135,17 +137,27 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_end_is_killed_with_all_that_it_started() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let pids = folder.path().join("pids");
-        let script = format!("sleep 600 & echo $! >{}; wait", pids.display());
-        let failure = within(Duration::from_secs(2), &mut shell(&script));
+    fn what_does_not_end_is_told() {
+        let failure = within(Duration::ZERO, &mut shell("exec sleep 600"));
         let failure = failure.expect_err("it was killed").to_string();
         assert!(failure.contains("did not end"), "{failure}");
-        let pid = fs::read_to_string(&pids).expect("a pid");
-        let stat = fs::read_to_string(format!("/proc/{}/stat", pid.trim()));
-        // Gone, or not yet taken by its new parent.
-        assert!(stat.map_or(true, |stat| stat.contains(") Z ")), "it lives");
+    }
+
+    #[test]
+    fn a_process_is_killed_with_all_that_it_started() {
+        let mut first = shell("sh -c 'echo ready; sleep 600; true' & wait");
+        let mut first = first.stdout(Stdio::piped()).spawn().expect("a shell");
+        let mut output = BufReader::new(first.stdout.take().expect("a pipe"));
+        let mut line = String::new();
+        output
+            .read_line(&mut line)
+            .expect("its second process speaks");
+        assert_eq!(line, "ready\n");
+        kill(first.id()).expect("they can be killed");
+        // The pipe ends with the last of them.
+        output.read_line(&mut line).expect("an end");
+        assert_eq!(line, "ready\n");
+        first.wait().expect("it has ended");
     }
 
     #[test]
