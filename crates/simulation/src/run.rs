@@ -237,21 +237,23 @@ enum Configured {
 /// Now and then the last of several pools leaves the configuration; some time later, or when the
 /// world is calm, it comes back.
 async fn reload(world: &Arc<World>, fleet: &Fleet, now: Configured) -> Configured {
-    let (wanted, likelihood) = match now {
-        Configured::Whole => (Configured::Reduced, world.plan.faults.reloaded),
-        Configured::Reduced => (Configured::Whole, 0.05),
+    let (wanted, is_due) = match now {
+        Configured::Whole => {
+            let several = world.plan.pools.len() > 1;
+            let strikes = several && world.strikes(&mut world.state(), |f| f.reloaded);
+            (Configured::Reduced, strikes)
+        }
+        Configured::Reduced => {
+            let is_due = world.is_calm() || world.state().rng.random_bool(0.05);
+            (Configured::Whole, is_due)
+        }
     };
-    let calm = world.is_calm();
-    let due = match wanted {
-        Configured::Whole => calm || world.state().rng.random_bool(likelihood),
-        Configured::Reduced => !calm && world.state().rng.random_bool(likelihood),
-    };
+    if !is_due {
+        return now;
+    }
     let Ok(mut pools) = pools(world) else {
         return now;
     };
-    if !due || pools.len() < 2 {
-        return now;
-    }
     if wanted == Configured::Reduced {
         pools.pop();
     }
