@@ -20,9 +20,10 @@ use tokio::task::JoinHandle;
 const MAX_BODY: usize = 2 * 1024 * 1024;
 /// How long a body may take to come. GitHub gives up after ten seconds.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
-/// How many deliveries are worked on at once, and how long the others wait for their turn: GitHub
-/// sends none again by itself.
+/// How many deliveries are worked on at once.
 const AT_ONCE: usize = 512;
+/// How many are held, and how long one waits for its turn: GitHub sends none again by itself.
+const HELD: usize = 8_192;
 const TURN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Receives `workflow_job` events at `/webhook` until dropped.
@@ -35,6 +36,7 @@ struct Receiver {
     secrets: Vec<Secret>,
     fleet: Arc<Fleet>,
     slots: Semaphore,
+    held: Semaphore,
 }
 
 impl WebhookServer {
@@ -60,6 +62,7 @@ impl WebhookServer {
             secrets,
             fleet,
             slots: Semaphore::new(AT_ONCE),
+            held: Semaphore::new(HELD),
         };
         let router = Router::new()
             .route("/webhook", post(receive))
@@ -92,13 +95,15 @@ async fn receive(
     headers: HeaderMap,
     body: Body,
 ) -> Result<StatusCode, Refusal> {
+    let too_many = || {
+        tracing::warn!("too many webhooks at once; what this one told is found by the next look");
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        (status, "too many deliveries at once")
+    };
+    let _held = receiver.held.try_acquire().map_err(|_| too_many())?;
     let turn = tokio::time::timeout(TURN_TIMEOUT, receiver.slots.acquire()).await;
     let Ok(Ok(_slot)) = turn else {
-        tracing::warn!("too many webhooks at once; what this one told is found by the next look");
-        return Err((
-            StatusCode::SERVICE_UNAVAILABLE,
-            "too many deliveries at once",
-        ));
+        return Err(too_many());
     };
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let signature = header("x-hub-signature-256")
