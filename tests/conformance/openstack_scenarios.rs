@@ -6,50 +6,24 @@
 
 #![expect(clippy::expect_used, reason = "a test")]
 
+#[path = "openstack/cli.rs"]
+mod cli;
+#[path = "openstack/manager.rs"]
+mod manager;
 #[path = "openstack/proxy.rs"]
 #[expect(dead_code, reason = "the suite plants faults, and this does not")]
 mod proxy;
 
-use std::path::PathBuf;
-use std::process::Command;
 use std::sync::Arc;
 
-use runner_manager_backend_openstack::BACKEND;
-use runner_manager_core::{
-    BackendContext, Budgets, Connected, CreateRunner, GitHubPath, GitHubRunnerConfig, InstanceId,
-    Labels, NamePrefix, RemoveToken, RunnerCredential, Secret, SupportServiceConfig, SystemClock,
-    Timings,
-};
+use runner_manager_core::{Connected, InstanceId, RemoveToken, Secret, Timings};
 use serde_json::{Value, json};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 
+use cli::{listed, openstack};
 use proxy::Proxy;
-
-fn variable(name: &str) -> PathBuf {
-    let value = std::env::var_os(name);
-    value
-        .unwrap_or_else(|| {
-            panic!("{name} is not set: `cargo xtask conformance openstack` starts the peer")
-        })
-        .into()
-}
-
-/// Runs OpenStack's own command line as a user, and reads what it says.
-fn cli(cloud: &str, words: &[&str]) -> Value {
-    let mut command = Command::new("openstack");
-    command
-        .args(words)
-        .env("OS_CLIENT_CONFIG_FILE", variable("OPENSTACK_CLOUDS"))
-        .env("OS_CLOUD", cloud);
-    let output = command
-        .output()
-        .expect("the peer installs python3-openstackclient");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{words:?}: {said}");
-    serde_json::from_slice(&output.stdout).unwrap_or(Value::Null)
-}
 
 fn id(shown: &Value) -> String {
     shown["id"].as_str().expect("an id").to_owned()
@@ -75,26 +49,12 @@ fn section(folder: &std::path::Path, clouds: &Value, more: Value) -> Value {
 }
 
 async fn connect(prefix: &str, section: Value) -> Connected {
-    let context = BackendContext {
-        prefix: NamePrefix::new(prefix).expect("a prefix"),
-        timings: Timings::default(),
-        clock: Arc::new(SystemClock),
-        budgets: Budgets::default(),
-    };
-    let connected = (BACKEND.connect)(context, section).await;
+    let connected = manager::connect(prefix, Timings::default(), section).await;
     connected.expect("the peer is up")
 }
 
 async fn create(manager: &Connected) -> InstanceId {
-    let request = CreateRunner {
-        id: InstanceId::random(),
-        credential: RunnerCredential::JitConfig(Secret::new("c2VjcmV0")),
-        github: GitHubRunnerConfig {
-            github_path: GitHubPath::parse("octo", None).expect("a path"),
-            labels: Labels::parse(["linux"]).expect("labels"),
-        },
-        support: SupportServiceConfig::default(),
-    };
+    let request = manager::request(InstanceId::random());
     manager.create_runner(request).await.expect("a runner")
 }
 
@@ -118,7 +78,7 @@ async fn lives(prefix: &str, section: Value) {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_application_credential_is_enough() {
     let folder = tempfile::tempdir().expect("a folder");
-    let made = cli(
+    let made = openstack(
         "demo",
         &[
             "application",
@@ -139,7 +99,7 @@ async fn an_application_credential_is_enough() {
         "application_credential_secret": made["secret"],
     });
     lives("appcred", section(folder.path(), &clouds, json!({}))).await;
-    cli("demo", &["application", "credential", "delete", &id(&made)]);
+    openstack("demo", &["application", "credential", "delete", &id(&made)]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -173,13 +133,8 @@ async fn a_certificate_authority_of_ones_own_is_trusted_where_it_is_named() {
     let file = folder.path().join("ca.pem");
     std::fs::write(&file, certificate).expect("a file");
 
-    let context = BackendContext {
-        prefix: NamePrefix::new("tls").expect("a prefix"),
-        timings: Timings::default(),
-        clock: Arc::new(SystemClock),
-        budgets: Budgets::default(),
-    };
-    let refused = (BACKEND.connect)(context, section(folder.path(), &clouds, json!({}))).await;
+    let untrusted = section(folder.path(), &clouds, json!({}));
+    let refused = manager::connect("tls", Timings::default(), untrusted).await;
     assert!(refused.is_err(), "a stranger's certificate is taken");
     clouds["clouds"]["test"]["cacert"] = file.display().to_string().into();
     lives("tls", section(folder.path(), &clouds, json!({}))).await;
@@ -232,7 +187,7 @@ async fn a_server_gets_all_that_the_pool_says() {
         "-f",
         "json",
     ];
-    let group = id(&cli("demo", &words));
+    let group = id(&openstack("demo", &words));
     let proxy = Proxy::start().await;
     let more = json!({
         "availability_zone": "nova",
@@ -246,16 +201,16 @@ async fn a_server_gets_all_that_the_pool_says() {
     // The first version of Nova's API in which a server is shown with its tags.
     let tagged = ["--os-compute-api-version", "2.26"];
     let show = [&tagged[..], &["server", "show", &name, "-f", "json"]].concat();
-    let server = cli("demo", &show);
+    let server = openstack("demo", &show);
     assert_eq!(server["OS-EXT-AZ:availability_zone"], "nova", "{server}");
     assert_eq!(server["properties"]["team"], "build", "{server}");
     let tags = server["tags"].to_string();
     assert!(tags.contains("nightly"), "{server}");
-    let members = cli("demo", &["server", "group", "show", &group, "-f", "json"]);
+    let members = openstack("demo", &["server", "group", "show", &group, "-f", "json"]);
     let members = members["members"].to_string();
     assert!(members.contains(&id(&server)), "{members}");
     delete(&manager, &runner).await;
-    cli("demo", &["server", "group", "delete", &group]);
+    openstack("demo", &["server", "group", "delete", &group]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -264,10 +219,7 @@ async fn a_floating_address_comes_and_goes_with_its_server() {
     let proxy = Proxy::start().await;
     let more = json!({"floating_network": "public"});
     let manager = connect("float", section(folder.path(), &proxy.clouds(), more)).await;
-    let addresses = || {
-        let listed = cli("demo", &["floating", "ip", "list", "-f", "json"]);
-        listed.as_array().expect("a list").clone()
-    };
+    let addresses = || listed("floating ip");
     assert!(addresses().is_empty(), "{:?}", addresses());
     let runner = create(&manager).await;
     let given = addresses();
@@ -297,14 +249,14 @@ async fn managers_that_start_at_once_agree_on_a_security_group() {
     let managers = futures::future::join_all((0..4).map(start)).await;
     let runner = create(&managers[0]).await;
     delete(&managers[0], &runner).await;
-    let listed = cli("demo", &["security", "group", "list", "-f", "json"]);
-    let listed = listed.as_array().expect("a list").iter();
-    let ids: Vec<&str> = listed
+    let groups = listed("security group");
+    let ids: Vec<&str> = groups
+        .iter()
         .filter(|group| group["Name"] == name)
         .filter_map(|group| group["ID"].as_str())
         .collect();
     assert!(!ids.is_empty());
     for id in ids {
-        cli("demo", &["security", "group", "delete", id]);
+        openstack("demo", &["security", "group", "delete", id]);
     }
 }

@@ -7,32 +7,24 @@
 
 #![expect(clippy::expect_used, reason = "a test")]
 
+#[path = "openstack/cli.rs"]
+mod cli;
+#[path = "openstack/manager.rs"]
+mod manager;
 #[path = "openstack/proxy.rs"]
 #[expect(dead_code, reason = "the suite plants faults, and this does not")]
 mod proxy;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::process::Command;
-use std::sync::Arc;
 use std::time::Instant;
 
 use futures::StreamExt as _;
-use runner_manager_backend_openstack::BACKEND;
-use runner_manager_core::{
-    BackendContext, Budgets, Connected, CreateRunner, GitHubPath, GitHubRunnerConfig, InstanceId,
-    Labels, NamePrefix, RemoveToken, RunnerCredential, Secret, SupportServiceConfig, SystemClock,
-    Timings,
-};
+use runner_manager_core::{Connected, InstanceId, RemoveToken, Secret, Timings};
 use serde_json::json;
 
+use cli::listed;
+use manager::request;
 use proxy::Proxy;
-
-fn variable(name: &str) -> PathBuf {
-    std::env::var_os(name)
-        .unwrap_or_else(|| panic!("{name} is not set: start the peer first"))
-        .into()
-}
 
 fn number(name: &str, default: usize) -> usize {
     std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
@@ -45,28 +37,8 @@ fn counts() -> BTreeMap<&'static str, usize> {
         ("ports", "port"),
         ("key pairs", "keypair"),
     ];
-    let count = |kind: &str| {
-        let mut list = Command::new("openstack");
-        list.args([kind, "list", "-f", "value"]);
-        if kind == "server" {
-            list.args(["--limit", "-1"]);
-        }
-        list.env("OS_CLIENT_CONFIG_FILE", variable("OPENSTACK_CLOUDS"))
-            .env("OS_CLOUD", "demo");
-        let output = list
-            .output()
-            .expect("the peer installs python3-openstackclient");
-        assert!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        String::from_utf8_lossy(&output.stdout).lines().count()
-    };
-    kinds
-        .into_iter()
-        .map(|(name, kind)| (name, count(kind)))
-        .collect()
+    let count = |(name, kind)| (name, listed(kind).len());
+    kinds.into_iter().map(count).collect()
 }
 
 async fn connect(proxy: &Proxy, folder: &std::path::Path) -> Connected {
@@ -79,30 +51,12 @@ async fn connect(proxy: &Proxy, folder: &std::path::Path) -> Connected {
         "requests_per_second": 50,
         "ssh": {"connect_seconds": 1},
     });
-    let context = BackendContext {
-        prefix: NamePrefix::new("storm").expect("a prefix"),
-        timings: Timings {
-            launch_timeout: std::time::Duration::from_secs(900),
-            ..Timings::default()
-        },
-        clock: Arc::new(SystemClock),
-        budgets: Budgets::default(),
+    let timings = Timings {
+        launch_timeout: std::time::Duration::from_secs(900),
+        ..Timings::default()
     };
-    (BACKEND.connect)(context, section)
-        .await
-        .expect("the peer is up")
-}
-
-fn request(id: InstanceId) -> CreateRunner {
-    CreateRunner {
-        id,
-        credential: RunnerCredential::JitConfig(Secret::new("c2VjcmV0")),
-        github: GitHubRunnerConfig {
-            github_path: GitHubPath::parse("octo", None).expect("a path"),
-            labels: Labels::parse(["linux"]).expect("labels"),
-        },
-        support: SupportServiceConfig::default(),
-    }
+    let connected = manager::connect("storm", timings, section).await;
+    connected.expect("the peer is up")
 }
 
 #[tokio::main]

@@ -3,46 +3,30 @@
 
 #![expect(clippy::expect_used, reason = "a test")]
 
+#[path = "../conformance/openstack/cli.rs"]
+mod cli;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use runner_manager_github_sim::{Conclusion, JobSpec, Sim, SimConfig, write_runner_folder};
+use serde_json::Value;
+
+use cli::{listed, variable};
 
 const REPO: &str = "octo/hello";
 const JOBS: usize = 20;
 const DEADLINE: Duration = Duration::from_secs(900);
 
-fn variable(name: &str) -> PathBuf {
-    let value = std::env::var_os(name);
-    value
-        .unwrap_or_else(|| {
-            panic!("{name} is not set: `cargo xtask conformance openstack` starts the peer")
-        })
-        .into()
-}
-
-/// What OpenStack's own command line counts in the whole project.
+/// How many things of this test's the whole project holds, of each kind.
 fn counts() -> Vec<usize> {
-    let count = |kind| {
-        let mut list = Command::new("openstack");
-        list.args([kind, "list", "-f", "value", "-c", "Name"]);
-        list.env("OS_CLIENT_CONFIG_FILE", variable("OPENSTACK_CLOUDS"))
-            .env("OS_CLOUD", "demo");
-        let output = list
-            .output()
-            .expect("the peer installs python3-openstackclient");
-        assert!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        String::from_utf8_lossy(&output.stdout)
-            .lines()
-            .filter(|name| name.starts_with("e2e"))
-            .count()
+    let is_ours = |thing: &&Value| {
+        let name = thing["Name"].as_str();
+        name.is_some_and(|name| name.starts_with("e2e"))
     };
+    let count = |kind| listed(kind).iter().filter(is_ours).count();
     ["server", "port", "keypair"].map(count).into()
 }
 
