@@ -66,7 +66,7 @@ pub(crate) struct State {
     /// Nothing of the manager moves any more.
     cut: bool,
     needs: Vec<Need>,
-    /// Jobs of which no webhook has told yet that they wait no more, and since when they do not.
+    /// Jobs that wait no more, and until when launches may come from not having heard that.
     unheard: Vec<(Instant, u64)>,
     /// When something last happened after which runners are replaced before they are gone.
     pub(crate) excused: Option<Instant>,

@@ -8,6 +8,7 @@ use runner_manager_core::RunnerName;
 use serde_json::json;
 use tokio::time::Instant;
 
+use super::machine::DECIDED_BEFORE;
 use super::{Phase, State, World};
 use crate::hub::Status;
 use crate::plan::{PoolPlan, Source};
@@ -110,7 +111,9 @@ impl World {
                 }
             }
             Event::Deliver(begun, body) => {
-                state.unheard.retain(|(_, job)| Some(*job) != begun);
+                let heard = Instant::now() + DECIDED_BEFORE;
+                let about = state.unheard.iter_mut().filter(|(_, j)| Some(*j) == begun);
+                about.for_each(|(until, _)| *until = heard.min(*until));
                 // While no manager listens, GitHub's webhooks are lost.
                 let taken = state.listener.as_ref().map(|to| to.send(body));
                 let got = matches!(taken, Some(Ok(())));
@@ -250,7 +253,8 @@ impl World {
             return;
         }
         let begun = (action != "queued").then_some(job);
-        state.unheard.extend(begun.map(|job| (Instant::now(), job)));
+        let until = Instant::now() + self.old_news();
+        state.unheard.extend(begun.map(|job| (until, job)));
         if self.strikes(state, |f| f.webhook_lost) {
             return;
         }

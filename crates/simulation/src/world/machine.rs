@@ -9,6 +9,10 @@ use tokio::time::Instant;
 
 use super::{Event, State, World};
 
+/// How long before a machine is made its launch may have been decided: GitHub is asked first, and
+/// may take its time.
+pub(super) const DECIDED_BEFORE: Duration = Duration::from_secs(40);
+
 /// How far a machine has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
@@ -69,6 +73,16 @@ impl World {
         machine
     }
 
+    /// How old what a manager knows may be: as old as its last look, and looks may fail for a
+    /// while.
+    pub(super) fn old_news(&self) -> Duration {
+        if self.plan.faults.is_none() && self.plan.crashes == 0 {
+            self.plan.poll * 2 + Duration::from_secs(30)
+        } else {
+            Duration::from_secs(1_800)
+        }
+    }
+
     fn check_launch(&self, state: &mut State, pool: usize, name: &RunnerName) {
         let limits = &self.plan.pools[pool];
         let (there, max) = (state.clouds[pool].len(), limits.max);
@@ -90,16 +104,10 @@ impl World {
             _ => false,
         });
         let free: Vec<String> = free.map(|m| m.runner.to_string()).collect();
-        // What a manager knows is as old as its last look, and looks may fail for a while.
-        let old = if self.plan.faults.is_none() && self.plan.crashes == 0 {
-            self.plan.poll * 2 + Duration::from_secs(30)
-        } else {
-            Duration::from_secs(1_800)
-        };
-        state.unheard.retain(|(since, _)| since.elapsed() <= old);
+        state.unheard.retain(|(until, _)| Instant::now() <= *until);
         let fits = |(_, job): &&(Instant, u64)| limits.fits(&state.hub.jobs[job].labels);
         let unheard = state.unheard.iter().filter(fits).count();
-        let needed = state.needs[pool].highest(old) + unheard + limits.min_idle;
+        let needed = state.needs[pool].highest(self.old_news()) + unheard + limits.min_idle;
         // A flush replaces runners before they are gone.
         let flushing = |at: Instant| at.elapsed() < Duration::from_secs(300);
         if free.len() >= needed && !state.excused.is_some_and(flushing) {
@@ -141,8 +149,6 @@ impl World {
     /// A registration goes: not that of a runner that came online in time and has waited for less
     /// than it may. One whose launch was said to fail goes, and so does what is flushed.
     pub(crate) fn check_removal(&self, state: &mut State, name: &str) {
-        // Asking GitHub comes before the launch, and may take its time.
-        let margin = Duration::from_secs(40);
         let flushing = |at: Instant| at.elapsed() < Duration::from_secs(600);
         if state.excused.is_some_and(flushing) {
             return;
@@ -155,7 +161,7 @@ impl World {
             let Some(since) = machine.listens_since else {
                 continue;
             };
-            let in_time = since.duration_since(machine.born) + margin <= plan.boot_deadline;
+            let in_time = since.duration_since(machine.born) + DECIDED_BEFORE <= plan.boot_deadline;
             if in_time && !machine.doubted && since.elapsed() < plan.idle_timeout {
                 let waited = since.elapsed().as_secs();
                 let text = format!("{name} came online in time, and is removed after {waited} s");
