@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use osauth::services::{self, ServiceType};
-use osauth::{ServiceRequestBuilder, Session};
+use osauth::{ApiVersion, ServiceRequestBuilder, Session};
 use runner_manager_core::{Budget, Effect, Error, ErrorKind, Result, Retry};
 use serde_json::Value;
 use tokio::sync::RwLock;
@@ -183,7 +183,8 @@ impl Api {
                     finish(start(session, services::NETWORK, request), request).await
                 }
                 Service::Volume => {
-                    let builder = start(session, services::BLOCK_STORAGE, request);
+                    let service = BlockStorage::of(session).await;
+                    let builder = start(session, service, request);
                     finish(builder.header("openstack-api-version", VOLUME), request).await
                 }
             }
@@ -201,6 +202,33 @@ impl Api {
             })
             .with_context("deadline", format!("{} s", self.timeout.as_secs_f64()))),
         }
+    }
+}
+
+/// Cinder, by the type that it has in the catalogue of a cloud: `block-storage`, or `volumev3`,
+/// which most clouds still say.
+///
+/// <https://service-types.openstack.org/>
+#[derive(Debug, Clone, Copy)]
+struct BlockStorage(&'static str);
+
+impl BlockStorage {
+    async fn of(session: &Session) -> Self {
+        let found = session.get_endpoint(services::BLOCK_STORAGE, &[""]).await;
+        match found {
+            Err(error) if error.kind() == osauth::ErrorKind::EndpointNotFound => Self("volumev3"),
+            _ => Self(services::BLOCK_STORAGE.catalog_type()),
+        }
+    }
+}
+
+impl ServiceType for BlockStorage {
+    fn catalog_type(&self) -> &'static str {
+        self.0
+    }
+
+    fn major_version_supported(&self, version: ApiVersion) -> bool {
+        services::BLOCK_STORAGE.major_version_supported(version)
     }
 }
 

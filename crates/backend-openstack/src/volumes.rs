@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use runner_manager_core::{Error, ErrorKind, NamePrefix, Result, RunnerName};
+use runner_manager_core::{Error, ErrorKind, NamePrefix, Result, Retry, RunnerName};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -15,6 +15,9 @@ use crate::session::{Api, Request, Service, Verb};
 
 /// The pause between two looks at a volume that is being made.
 const PAUSE: Duration = Duration::from_secs(2);
+
+/// After which a volume that was still worked on may be removed.
+const BUSY: Duration = Duration::from_secs(10);
 
 #[derive(Deserialize)]
 struct Shown {
@@ -43,7 +46,11 @@ fn shown(value: Value) -> Result<Shown> {
     serde_json::from_value(value).map_err(strange)
 }
 
+/// A volume of the prefix. One that is being deleted is Cinder's business alone.
 fn owned(shown: Shown, prefix: &NamePrefix) -> Option<Part> {
+    if shown.status == "deleting" {
+        return None;
+    }
     let name = prefix.owned(shown.name.as_deref()?)?;
     let proven = shown.metadata.get(MARK).map(String::as_str) == Some(prefix.as_str());
     let created_at = shown.created_at.and_then(|text| {
@@ -123,9 +130,12 @@ pub(crate) async fn ensure(
     }
 }
 
-/// Removes a volume. One that is gone already is `Ok`.
+/// Removes a volume. One that is gone already is `Ok`; one that Cinder is still at work on, being
+/// made or attached, can be removed later.
 pub(crate) async fn delete(api: &Api, id: &str) -> Result<()> {
-    api.find(&request(Verb::Delete, &["volumes", id]))
-        .await
-        .map(drop)
+    let deleted = api.find(&request(Verb::Delete, &["volumes", id])).await;
+    deleted.map(drop).map_err(|error| match error.kind() {
+        ErrorKind::InvalidRequest => error.with_retry(Retry::After(BUSY)),
+        _ => error,
+    })
 }

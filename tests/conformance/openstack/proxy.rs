@@ -16,11 +16,12 @@ use runner_manager_core::RunnerName;
 use serde_json::{Value, json};
 
 /// Where the services are: the first part of a path through the proxy, and the real endpoint.
-const SERVICES: [(&str, &str); 4] = [
+const SERVICES: [(&str, &str); 5] = [
     ("identity", "http://127.0.0.1:15000"),
     ("compute", "http://127.0.0.1:18774"),
     ("network", "http://127.0.0.1:19696"),
     ("image", "http://127.0.0.1:19292"),
+    ("volume", "http://127.0.0.1:18776"),
 ];
 
 #[derive(Default)]
@@ -111,6 +112,7 @@ impl Proxy {
             "compute_endpoint_override": format!("{base}/compute/v2.1"),
             "network_endpoint_override": format!("{base}/network"),
             "image_endpoint_override": format!("{base}/image"),
+            "block_storage_endpoint_override": format!("{base}/volume/v3"),
         }}})
     }
 

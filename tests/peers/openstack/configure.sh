@@ -158,8 +158,9 @@ $pool
 connection = $(database nova)
 $pool
 $(token nova)
+# Cinder lets a volume go from a server only where Nova says that it is Nova.
 [service_user]
-send_service_user_token = false
+send_service_user_token = true
 $(login nova)
 [placement]
 $(login placement)
@@ -168,6 +169,9 @@ $(login neutron)
 [glance]
 endpoint_override = http://$IP:$GLANCE
 region_name = $REGION
+[cinder]
+os_region_name = $REGION
+$(login nova)
 [conductor]
 workers = 1
 [scheduler]
@@ -193,6 +197,43 @@ cores = 4000
 ram = 8000000
 key_pairs = 1000
 server_groups = 100
+CONF
+}
+
+configure_cinder() {
+    cat >"$STATE/etc/cinder.conf" <<CONF
+[DEFAULT]
+log_dir = $STATE/log
+state_path = $STATE/cinder
+transport_url = rabbit://guest:guest@$IP:$AMQP/
+my_ip = $IP
+host = storage1
+enabled_backends = files
+image_conversion_dir = $STATE/cinder/conversion
+glance_api_servers = http://$IP:$GLANCE
+api_paste_config = /usr/share/cinder-common/api-paste.ini
+auth_strategy = keystone
+osapi_max_limit = 10
+osapi_volume_listen = $IP
+osapi_volume_listen_port = $CINDER
+osapi_volume_workers = 1
+periodic_fuzzy_delay = 0
+rpc_response_timeout = 60
+quota_volumes = 1000
+quota_gigabytes = 100000
+[files]
+volume_driver = volumes.FileDriver
+volume_backend_name = files
+[database]
+connection = $(database cinder)
+$pool
+$(token cinder)
+[service_user]
+send_service_user_token = false
+[oslo_concurrency]
+lock_path = $STATE/lock
+[oslo_messaging_notifications]
+driver = noop
 CONF
 }
 

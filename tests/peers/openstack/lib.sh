@@ -8,7 +8,7 @@ unset "${!OS_@}" 2>/dev/null || true
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 STATE=${PEER_STATE:?set PEER_STATE to the absolute path of a folder for the state of this peer}
 IP=127.0.0.1
-KEYSTONE=15000 GLANCE=19292 PLACEMENT=18778 NOVA=18774 NEUTRON=19696
+KEYSTONE=15000 GLANCE=19292 PLACEMENT=18778 NOVA=18774 NEUTRON=19696 CINDER=18776
 AMQP=25670 MEMCACHED=21211 EPMD=24369 DIST=25671
 REGION=RegionOne
 # The servers' subnet, the network namespace that owns it, and the link to it.

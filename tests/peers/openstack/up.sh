@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Starts a real OpenStack on loopback: Keystone, Glance, Placement, Nova and Neutron from Debian's
-# packages, with a hypervisor of our own (python/machines.py) whose servers are namespaces of this
-# machine. Idempotent; README.md describes it. PEER_STATE is the folder of everything.
+# Starts a real OpenStack on loopback: Keystone, Glance, Placement, Nova, Neutron and Cinder from
+# Debian's packages, with a hypervisor of our own (python/machines.py) whose servers are namespaces
+# of this machine, and volumes that are files (python/volumes.py). Idempotent; README.md describes it. PEER_STATE is the folder of everything.
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 # shellcheck source=install.sh
 . "$HERE/install.sh"
@@ -11,7 +11,7 @@ PASSWORD=peer
 trap 'say "FAILED at line $LINENO (logs: $STATE/log)"' ERR
 [ "$(id -u)" -eq 0 ] || die 'this peer needs root: it installs packages and makes namespaces'
 
-mkdir -p "$STATE"/{etc,log,run,python,nova,glance/images,keystone,neutron,lock,mysql-tmp,rabbit,machines,outside,runners}
+mkdir -p "$STATE"/{etc,log,run,python,nova,glance/images,keystone,neutron,cinder/conversion,cinder/volumes,lock,mysql-tmp,rabbit,machines,outside,runners}
 exec 9>"$STATE/run/up.lock"
 flock -n 9 || die "another up.sh runs on $STATE"
 install_packages
@@ -31,7 +31,7 @@ fi
 
 # ---- Database, queue, cache.
 for service in "keystone $KEYSTONE" "glance $GLANCE" "placement $PLACEMENT" "nova-api $NOVA" \
-    "neutron $NEUTRON" "rabbitmq $AMQP" "memcached $MEMCACHED" "epmd $EPMD"; do
+    "neutron $NEUTRON" "cinder-api $CINDER" "rabbitmq $AMQP" "memcached $MEMCACHED" "epmd $EPMD"; do
     read -r name port <<<"$service"
     if ! alive "$name" && port_is_open "$port"; then die "port $port ($name) is taken"; fi
 done
@@ -65,6 +65,7 @@ configure_glance
 configure_placement
 configure_nova
 configure_neutron
+configure_cinder
 configure_clouds
 cp "$HERE"/python/*.py "$STATE/python/"
 rm -rf "$STATE/runners/plain"
@@ -94,14 +95,15 @@ nova_database() {
     $manage db sync
     $manage cell_v2 create_cell --name cell1
 }
+cinder_database() { cinder-manage --config-file "$STATE/etc/cinder.conf" db sync; }
 neutron_database() { neutron-db-manage --config-file "$STATE/etc/neutron.conf" upgrade heads; }
 
 if [ ! -e "$STATE/etc/.databases" ]; then
-    for database in keystone glance placement nova_api nova nova_cell0 neutron; do
+    for database in keystone glance placement nova_api nova nova_cell0 neutron cinder; do
         sql -e "CREATE DATABASE IF NOT EXISTS $database CHARACTER SET utf8mb3"
     done
     jobs=()
-    for which in keystone nova neutron; do
+    for which in keystone nova neutron cinder; do
         (set -e; "${which}_database") >"$STATE/log/database-$which.log" 2>&1 &
         jobs+=("$which $!")
     done
@@ -128,16 +130,22 @@ start neutron neutron-server --config-file "$STATE/etc/neutron.conf"
 wait_for keystone 120 answers "http://$IP:$KEYSTONE/v3"
 /usr/bin/python3 "$HERE/python/seed_identity.py" "http://$IP:$KEYSTONE/v3" "$PASSWORD" "$REGION" \
     "nova=compute=http://$IP:$NOVA/v2.1" "glance=image=http://$IP:$GLANCE" \
-    "neutron=network=http://$IP:$NEUTRON" "placement=placement=http://$IP:$PLACEMENT"
+    "neutron=network=http://$IP:$NEUTRON" "cinder=volumev3=http://$IP:$CINDER/v3/%(project_id)s" "placement=placement=http://$IP:$PLACEMENT"
 start glance glance-api --config-file "$STATE/etc/glance-api.conf"
 wait_for rabbitmq 90 port_is_open "$AMQP"
 for part in conductor scheduler compute api; do
-    start "nova-$part" /usr/bin/python3 "$STATE/python/nova_service.py" "$part" --config-file "$STATE/etc/nova.conf"
+    start "nova-$part" /usr/bin/python3 "$STATE/python/service.py" nova "$part" --config-file "$STATE/etc/nova.conf" \
+        --log-file "$STATE/log/nova-$part.log"
+done
+for part in scheduler volume api; do
+    start "cinder-$part" /usr/bin/python3 "$STATE/python/service.py" cinder "$part" --config-file "$STATE/etc/cinder.conf" \
+        --log-file "$STATE/log/cinder-$part.log"
 done
 wait_for placement 120 answers "http://$IP:$PLACEMENT/"
 wait_for glance 120 answers "http://$IP:$GLANCE/"
 wait_for neutron 180 answers "http://$IP:$NEUTRON/"
 wait_for nova-api 120 answers "http://$IP:$NOVA/"
+wait_for cinder-api 120 answers "http://$IP:$CINDER/"
 say 'all services answer'
 
 export OS_CLIENT_CONFIG_FILE=$STATE/clouds.yaml

@@ -69,6 +69,14 @@ from nova.compute import power_state  # noqa: E402
 from nova.virt import fake, hardware  # noqa: E402
 
 
+def image_of(image_meta, block_device_info):
+    """What a server boots: the name of its image, or what its boot volume holds of one."""
+    for volume in (block_device_info or {}).get("block_device_mapping") or []:
+        with open(volume["connection_info"]["data"]["path"], "rb") as file:
+            return file.readline(80).decode("ascii").strip()
+    return image_meta.name or "plain"
+
+
 class MachineDriver(fake.FakeDriver):
     """What Nova does to servers is done to machines."""
 
@@ -86,10 +94,11 @@ class MachineDriver(fake.FakeDriver):
         self.children[child.pid] = child
 
     def spawn(self, context, instance, image_meta, injected_files, admin_password, allocations,
-              network_info=None, *args, **kwargs):
+              network_info=None, block_device_info=None, *args, **kwargs):
         super().spawn(context, instance, image_meta, injected_files, admin_password, allocations,
-                      network_info, *args, **kwargs)
-        if image_meta.name == "blank":
+                      network_info, block_device_info, *args, **kwargs)
+        image = image_of(image_meta, block_device_info)
+        if image == "blank":
             return
         folder = folder_of(instance.uuid)
         os.makedirs(folder, mode=0o755)
@@ -100,7 +109,7 @@ class MachineDriver(fake.FakeDriver):
                 "uuid": instance.uuid,
                 "addresses": addresses,
                 "public_key": instance.key_data or "",
-                "runner": os.path.join(STATE, "runners", image_meta.name or "plain"),
+                "runner": os.path.join(STATE, "runners", image),
             }, file)
         with open(os.path.join(folder, "user-data"), "wb") as file:
             os.chmod(file.name, 0o600)

@@ -1,4 +1,4 @@
-"""Flavors, images and networks; then waits for the compute host. Argument: the servers' subnet."""
+"""Flavors, images, networks and a type of volumes; then waits for the hosts. Argument: the servers' subnet."""
 
 import sys
 import time
@@ -29,15 +29,15 @@ flavors = patiently(lambda: {flavor.name for flavor in admin.compute.flavors(get
 for name, memory, cores in (("nano", 64, 1), ("small", 2048, 2), ("giant", 64 * 1024 * 1024, 1)):
     if name not in flavors:
         admin.compute.create_flavor(name=name, ram=memory, vcpus=cores, disk=1)
-# Servers of these images boot with the runner folder of the image's name; of `blank` they do not
-# boot at all. Two have one name.
+# Servers of these images boot with the runner folder that the image's first line names, wherever
+# the image was copied to; of `blank` they do not boot at all. Two have one name.
 images = [image.name for image in patiently(lambda: list(admin.image.images()))]
 for name in ("blank", "plain", "sim", "double", "double"):
     if images.count(name) < (2 if name == "double" else 1):
         images.append(name)
         admin.create_image(
             name,
-            data=b"\0" * 4096,
+            data=f"{name}\n".encode().ljust(4096, b"\0"),
             disk_format="raw",
             container_format="bare",
             visibility="public",
@@ -46,6 +46,8 @@ for name in ("blank", "plain", "sim", "double", "double"):
             min_ram=0,
             allow_duplicates=True,
         )
+if "fast" not in {kind.name for kind in patiently(lambda: list(admin.block_storage.types()))}:
+    admin.block_storage.create_type(name="fast")
 outside = patiently(lambda: first(admin.network.networks(name="public"))) or admin.network.create_network(
     name="public",
     is_router_external=True,
@@ -68,10 +70,12 @@ end = time.time() + 120
 while True:
     hosts = [host for host in admin.compute.hypervisors(details=True) if host.state == "up"]
     parts = {service.binary for service in admin.compute.services() if service.state == "up"}
-    if hosts and {"nova-conductor", "nova-scheduler", "nova-compute"} <= parts:
+    storage = admin.block_storage.get("/os-services").json()["services"]
+    parts |= {service["binary"] for service in storage if service["state"] == "up"}
+    if hosts and {"nova-conductor", "nova-scheduler", "nova-compute", "cinder-volume"} <= parts:
         break
     if time.time() > end:
-        sys.exit(f"there is no compute host: {hosts} {parts}")
+        sys.exit(f"there is no host: {hosts} {parts}")
     time.sleep(0.5)
 # The host is mapped into its cell every two seconds: a server is launched until it is there.
 while True:

@@ -37,7 +37,7 @@ def user(name, project, granted):
         identity.assign_project_role_to_user(projects[project], who, roles[role])
 
 
-for name in ("nova", "glance", "neutron", "placement"):
+for name in ("nova", "glance", "neutron", "placement", "cinder"):
     user(name, "service", ("admin", "service"))
 user("demo", "demo", ("member",))
 
