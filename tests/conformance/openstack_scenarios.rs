@@ -18,7 +18,7 @@ mod volumes;
 
 use std::sync::Arc;
 
-use runner_manager_core::{Connected, InstanceId, RemoveToken, Secret, Timings};
+use runner_manager_core::{Connected, InstanceId, Timings};
 use serde_json::{Value, json};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
@@ -61,8 +61,7 @@ async fn create(manager: &Connected) -> InstanceId {
 }
 
 async fn delete(manager: &Connected, id: &InstanceId) {
-    let token = RemoveToken::new(Secret::new("x"));
-    let deleted = manager.delete_runner(id, &token).await;
+    let deleted = manager.delete_runner(id, &manager::token()).await;
     assert!(deleted.expect("a deletion").is_some(), "it was there");
 }
 

@@ -3,7 +3,7 @@
 //! `cargo xtask peers up openstack`, then with the variables of its `env` file
 //! `cargo test -p runner-manager-backend-openstack --test storm`. The counts are those of
 //! OpenStack's own command line. `STORM` is the number of runners, `STORM_AT_ONCE` how many are
-//! worked on at once.
+//! worked on at once, `STORM_VOLUMES` the GiB of the volumes that they boot from, if any.
 
 #![expect(clippy::expect_used, reason = "a test")]
 
@@ -19,11 +19,11 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use futures::StreamExt as _;
-use runner_manager_core::{Connected, InstanceId, RemoveToken, Secret, Timings};
+use runner_manager_core::{Connected, InstanceId, Timings};
 use serde_json::json;
 
 use cli::listed;
-use manager::request;
+use manager::{request, token};
 use proxy::Proxy;
 
 fn number(name: &str, default: usize) -> usize {
@@ -36,6 +36,7 @@ fn counts() -> BTreeMap<&'static str, usize> {
         ("servers", "server"),
         ("ports", "port"),
         ("key pairs", "keypair"),
+        ("volumes", "volume"),
     ];
     let count = |(name, kind)| (name, listed(kind).len());
     kinds.into_iter().map(count).collect()
@@ -44,13 +45,17 @@ fn counts() -> BTreeMap<&'static str, usize> {
 async fn connect(proxy: &Proxy, folder: &std::path::Path) -> Connected {
     let clouds = folder.join("clouds.yaml");
     std::fs::write(&clouds, proxy.clouds().to_string()).expect("a file");
-    let section = json!({
+    let mut section = json!({
         "cloud": "test", "clouds_file": clouds, "state_dir": folder.join("state"),
         "image": "blank", "flavor": "nano", "network": "private",
         "security_group": {"ssh_cidr": "172.31.255.1/32"},
         "requests_per_second": 50,
         "ssh": {"connect_seconds": 1},
     });
+    let gib = number("STORM_VOLUMES", 0);
+    if gib > 0 {
+        section["boot_volume"] = json!({"size_gib": gib});
+    }
     let timings = Timings {
         launch_timeout: std::time::Duration::from_secs(900),
         ..Timings::default()
@@ -81,7 +86,7 @@ async fn main() {
         println!("a create failed: {error:?}");
     }
     let start = Instant::now();
-    let token = RemoveToken::new(Secret::new("remove"));
+    let token = token();
     let deletes = made
         .iter()
         .flatten()

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use runner_manager_backend_openstack::BACKEND;
 use runner_manager_core::{
     BackendContext, Budgets, Connected, CreateRunner, GitHubPath, GitHubRunnerConfig, InstanceId,
-    Labels, NamePrefix, Result, RunnerCredential, Secret, SupportServiceConfig, SystemClock,
-    Timings,
+    Labels, NamePrefix, RemoveToken, Result, RunnerCredential, Secret, SupportServiceConfig,
+    SystemClock, Timings,
 };
 use serde_json::Value;
 
@@ -30,4 +30,8 @@ pub(crate) fn request(id: InstanceId) -> CreateRunner {
         },
         support: SupportServiceConfig::default(),
     }
+}
+
+pub(crate) fn token() -> RemoveToken {
+    RemoveToken::new(Secret::new("remove"))
 }

@@ -1,41 +1,49 @@
 //! Boot volumes, against a real Cinder: they come and go with their servers, whatever happens.
 
-use std::time::Duration;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
 use runner_manager_conformance::Fault;
-use runner_manager_core::{Connected, InstanceId, NamePrefix, RemoveToken, Retry, Secret, Timings};
+use runner_manager_core::{Connected, InstanceId, NamePrefix, Retry, Timings};
 use serde_json::{Value, json};
 
 use crate::cli::{listed, openstack, variable};
-use crate::manager;
+use crate::manager::{self, token};
 use crate::proxy::Proxy;
-use crate::{create, delete, section};
+use crate::{connect, create, delete, section};
 
-/// The volumes whose names begin like this.
-fn volumes(prefix: &str) -> Vec<Value> {
-    let mut all = listed("volume");
-    all.retain(|volume| {
-        volume["Name"]
-            .as_str()
-            .is_some_and(|n| n.starts_with(prefix))
-    });
+/// How long Cinder may take for what it does after its answer.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// The pause between two looks at that.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// What the project has of a kind, by the beginning of its names.
+fn named(kind: &str, prefix: &str) -> Vec<Value> {
+    let is = |thing: &Value| {
+        let name = thing["Name"].as_str();
+        name.is_some_and(|name| name.starts_with(prefix))
+    };
+    let mut all = listed(kind);
+    all.retain(is);
     all
 }
 
-/// Waits until no volume has such a name: Cinder deletes after its answer.
-async fn none_left(prefix: &str) {
-    for _ in 0..60 {
-        if volumes(prefix).is_empty() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_secs(1)).await;
-    }
-    panic!("volumes are left: {:?}", volumes(prefix));
+fn volumes(prefix: &str) -> Vec<Value> {
+    named("volume", prefix)
 }
 
-fn token() -> RemoveToken {
-    RemoveToken::new(Secret::new("x"))
+/// Asks until it is so, for as long as the patience lasts.
+async fn eventually(prefix: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !is_so().await {
+        assert!(Instant::now() < end, "still: {:?}", volumes(prefix));
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+async fn none_left(prefix: &str) {
+    eventually(prefix, async || volumes(prefix).is_empty()).await;
 }
 
 async fn sweep(manager: &Connected) {
@@ -47,12 +55,20 @@ async fn sweep(manager: &Connected) {
     assert!(failed.is_empty(), "{failed:?}");
 }
 
-/// Nothing has to be older than this to be swept.
-fn no_grace() -> Timings {
-    Timings {
+/// The section for runners that boot from volumes, through a proxy.
+fn through(proxy: &Proxy, folder: &Path) -> Value {
+    let more = json!({"boot_volume": {"size_gib": 1}});
+    section(folder, &proxy.clouds(), more)
+}
+
+/// A manager to which nothing is too young to be swept.
+async fn impatient(prefix: &str, section: Value) -> Connected {
+    let timings = Timings {
         grace: Duration::ZERO,
         ..Timings::default()
-    }
+    };
+    let connected = manager::connect(prefix, timings, section).await;
+    connected.expect("the peer is up")
 }
 
 /// The catalogue of the peer lists Cinder as most clouds do; nothing overrides that here.
@@ -66,8 +82,7 @@ async fn a_server_boots_from_a_volume_that_goes_with_it() {
         "boot_volume": {"size_gib": 2, "volume_type": "fast"},
     });
     let section = section(folder.path(), &json!({}), more);
-    let manager = manager::connect("volume-life", Timings::default(), section).await;
-    let manager = manager.expect("the peer is up");
+    let manager = connect("volume-life", section).await;
     let runner = create(&manager).await;
     let name = manager.name_prefix().runner_name(&runner).to_string();
 
@@ -96,10 +111,7 @@ async fn a_server_boots_from_a_volume_that_goes_with_it() {
 async fn a_launch_that_fails_after_its_volume_leaves_none() {
     let folder = tempfile::tempdir().expect("a folder");
     let proxy = Proxy::start().await;
-    let more = json!({"boot_volume": {"size_gib": 1}});
-    let section = section(folder.path(), &proxy.clouds(), more);
-    let manager = manager::connect("volume-fails", Timings::default(), section).await;
-    let manager = manager.expect("the peer is up");
+    let manager = connect("volume-fails", through(&proxy, folder.path())).await;
     proxy.plant(Fault::LaunchMidway);
     let failed = manager
         .create_runner(manager::request(InstanceId::random()))
@@ -123,10 +135,7 @@ async fn a_launch_that_fails_after_its_volume_leaves_none() {
 async fn a_dropped_launch_leaves_no_volume_after_a_cleanup() {
     let folder = tempfile::tempdir().expect("a folder");
     let proxy = Proxy::start().await;
-    let more = json!({"boot_volume": {"size_gib": 1}});
-    let section = section(folder.path(), &proxy.clouds(), more);
-    let manager = manager::connect("volume-drop", no_grace(), section).await;
-    let manager = manager.expect("the peer is up");
+    let manager = impatient("volume-drop", through(&proxy, folder.path())).await;
     let launches = [100, 600, 1_200, 2_500, 4_500].map(|milliseconds| {
         let launch = manager.create_runner(manager::request(InstanceId::random()));
         tokio::time::timeout(Duration::from_millis(milliseconds), launch)
@@ -134,31 +143,15 @@ async fn a_dropped_launch_leaves_no_volume_after_a_cleanup() {
     let ended = futures::future::join_all(launches).await;
     assert!(ended[0].is_err(), "no launch is so fast");
     let prefix = "volume-drop-";
-    for _ in 0..30 {
+    eventually(prefix, async || {
         for runner in manager.get_runners(None).await.expect("a list") {
             let gone = manager.delete_runner(&runner.instance_id, &token()).await;
             gone.expect("a deletion");
         }
         sweep(&manager).await;
-        if volumes(prefix).is_empty() && servers(prefix) == 0 {
-            return;
-        }
-        tokio::time::sleep(Duration::from_secs(2)).await;
-    }
-    panic!(
-        "{:?} and {} servers are left",
-        volumes(prefix),
-        servers(prefix)
-    );
-}
-
-fn servers(prefix: &str) -> usize {
-    let named = |server: &&Value| {
-        server["Name"]
-            .as_str()
-            .is_some_and(|n| n.starts_with(prefix))
-    };
-    listed("server").iter().filter(named).count()
+        volumes(prefix).is_empty() && named("server", prefix).is_empty()
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -177,14 +170,17 @@ async fn a_volume_without_a_server_is_swept_and_that_of_another_is_not() {
     };
     let ours = make(Some(prefix.as_str()));
     let others = [make(None), make(Some("volume-sweep-2"))];
-    let more = json!({"boot_volume": {"size_gib": 1}});
-    let section = section(folder.path(), &proxy.clouds(), more);
+    eventually(prefix.as_str(), async || {
+        let all = volumes(prefix.as_str());
+        all.iter().all(|volume| volume["Status"] == "available")
+    })
+    .await;
+    let section = through(&proxy, folder.path());
 
-    let patient = manager::connect("volume-sweep", Timings::default(), section.clone()).await;
-    sweep(&patient.expect("the peer is up")).await;
+    let patient = connect("volume-sweep", section.clone()).await;
+    sweep(&patient).await;
     assert_eq!(volumes(&ours).len(), 1, "it is swept before its time");
-    let manager = manager::connect("volume-sweep", no_grace(), section).await;
-    let manager = manager.expect("the peer is up");
+    let manager = impatient("volume-sweep", section).await;
     sweep(&manager).await;
     none_left(&ours).await;
     for other in others {

@@ -209,7 +209,6 @@ transport_url = rabbit://guest:guest@$IP:$AMQP/
 my_ip = $IP
 host = storage1
 enabled_backends = files
-image_conversion_dir = $STATE/cinder/conversion
 glance_api_servers = http://$IP:$GLANCE
 api_paste_config = /usr/share/cinder-common/api-paste.ini
 auth_strategy = keystone
@@ -228,8 +227,6 @@ volume_backend_name = files
 connection = $(database cinder)
 $pool
 $(token cinder)
-[service_user]
-send_service_user_token = false
 [oslo_concurrency]
 lock_path = $STATE/lock
 [oslo_messaging_notifications]

@@ -10,7 +10,8 @@ if [ -d "$STATE/machines" ]; then
         if [ -s "$folder/pid" ]; then python3 "$HERE/python/machines.py" stop "$folder" || true; fi
     done
 fi
-stop 50 nova-api nova-scheduler nova-conductor cinder-api cinder-scheduler cinder-volume neutron glance placement keystone
+stop 50 nova-api nova-scheduler nova-conductor cinder-api cinder-scheduler cinder-volume \
+    neutron glance placement keystone
 stop 30 rabbitmq memcached
 stop 10 epmd
 stop 150 mariadb

@@ -2,7 +2,8 @@
 # Debian's packages, as root, without starting a daemon. Sourced by up.sh.
 # nova-compute, cinder-volume and their like only add init scripts to these.
 PACKAGES=(keystone glance-api python3-placement placement-common nova-common neutron-common
-    cinder-common qemu-utils python3-openstackclient python3-pymysql python3-memcache python3-sqlalchemy-ext
+    cinder-common qemu-utils
+    python3-openstackclient python3-pymysql python3-memcache python3-sqlalchemy-ext
     rabbitmq-server mariadb-server-core mariadb-client-core memcached
     uwsgi-core uwsgi-plugin-python3 curl procps openssh-server iproute2 python3-yaml)
 

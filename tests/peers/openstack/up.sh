@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Starts a real OpenStack on loopback: Keystone, Glance, Placement, Nova, Neutron and Cinder from
 # Debian's packages, with a hypervisor of our own (python/machines.py) whose servers are namespaces
-# of this machine, and volumes that are files (python/volumes.py). Idempotent; README.md describes it. PEER_STATE is the folder of everything.
+# of this machine, and volumes that are files (python/volumes.py). Idempotent; README.md describes
+# it. PEER_STATE is the folder of everything.
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 # shellcheck source=install.sh
 . "$HERE/install.sh"
@@ -11,7 +12,7 @@ PASSWORD=peer
 trap 'say "FAILED at line $LINENO (logs: $STATE/log)"' ERR
 [ "$(id -u)" -eq 0 ] || die 'this peer needs root: it installs packages and makes namespaces'
 
-mkdir -p "$STATE"/{etc,log,run,python,nova,glance/images,keystone,neutron,cinder/conversion,cinder/volumes,lock,mysql-tmp,rabbit,machines,outside,runners}
+mkdir -p "$STATE"/{etc,log,run,python,nova,glance/images,keystone,neutron,cinder,lock,mysql-tmp,rabbit,machines,outside,runners}
 exec 9>"$STATE/run/up.lock"
 flock -n 9 || die "another up.sh runs on $STATE"
 install_packages
@@ -130,7 +131,8 @@ start neutron neutron-server --config-file "$STATE/etc/neutron.conf"
 wait_for keystone 120 answers "http://$IP:$KEYSTONE/v3"
 /usr/bin/python3 "$HERE/python/seed_identity.py" "http://$IP:$KEYSTONE/v3" "$PASSWORD" "$REGION" \
     "nova=compute=http://$IP:$NOVA/v2.1" "glance=image=http://$IP:$GLANCE" \
-    "neutron=network=http://$IP:$NEUTRON" "cinder=volumev3=http://$IP:$CINDER/v3/%(project_id)s" "placement=placement=http://$IP:$PLACEMENT"
+    "neutron=network=http://$IP:$NEUTRON" "cinder=volumev3=http://$IP:$CINDER/v3/%(project_id)s" \
+    "placement=placement=http://$IP:$PLACEMENT"
 start glance glance-api --config-file "$STATE/etc/glance-api.conf"
 wait_for rabbitmq 90 port_is_open "$AMQP"
 for part in conductor scheduler compute api; do

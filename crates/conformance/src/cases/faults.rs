@@ -13,8 +13,8 @@ use crate::{Bench, Failure, Fault, Outcome, Verdict};
 const TASKS: usize = 8;
 /// The fewest requests that a window must see for its rate to say anything.
 const ENOUGH: usize = 12;
-/// How often a window is doubled that saw fewer, where the backend or the machine is slow.
-const DOUBLINGS: u32 = 3;
+/// How many times as long a window may become to see them, where backend or machine are slow.
+const LONGER: u32 = 8;
 /// The most requests that one call may cost when each of them fails.
 const MOST: usize = 12;
 
@@ -39,12 +39,11 @@ pub(super) async fn throttling_makes_the_rate_of_requests_fall(b: Bench) -> Verd
     let manager = b.manager().await?;
     let name = b.runner(&manager).await?;
     let mut window = b.harness.window();
+    let longest = window * LONGER;
     let mut free = hammer(&b, &manager, window).await?;
-    for _ in 0..DOUBLINGS {
-        if free < ENOUGH {
-            window *= 2;
-            free = hammer(&b, &manager, window).await?;
-        }
+    while free < ENOUGH && window < longest {
+        window *= 2;
+        free = hammer(&b, &manager, window).await?;
     }
     check!(free >= ENOUGH, "only {free} requests in {window:?}");
     b.harness.fail(&b.prefix, Fault::Throttle).await?;
