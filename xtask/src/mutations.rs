@@ -16,7 +16,7 @@ struct Mutation {
     put: &'static str,
 }
 
-const MUTATIONS: [Mutation; 7] = [
+const MUTATIONS: [Mutation; 8] = [
     Mutation {
         what: "the limit `max` is forgotten",
         file: "fleet/src/decide.rs",
@@ -46,6 +46,12 @@ const MUTATIONS: [Mutation; 7] = [
         file: "fleet/src/decide.rs",
         find: "Instance::Absent if !r.held => Verdict::Remove(Why::Unfinished, InstanceFirst),",
         put: "Instance::Absent if !r.held => Verdict::Free,",
+    },
+    Mutation {
+        what: "what one list lacks is taken for gone",
+        file: "fleet/src/pool/facts.rs",
+        find: "None => Instance::Unlisted,",
+        put: "None => Instance::Absent,",
     },
     Mutation {
         what: "late runners are waited for",

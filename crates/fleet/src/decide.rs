@@ -25,7 +25,9 @@ pub(crate) enum Registered {
 pub(crate) enum Instance {
     /// No list has been taken since the runner entered its state.
     Unseen,
-    /// The newest list does not hold it.
+    /// The newest list does not hold it, which proves nothing: lists lag, and are cut short.
+    Unlisted,
+    /// The backend was asked for it by its name, and does not have it.
     Absent,
     /// Listed.
     Present {
@@ -141,6 +143,8 @@ pub(crate) enum Order {
 pub(crate) enum Action {
     /// A runner was seen to have come this far.
     Advance(RunnerName, RunnerState),
+    /// The backend is to be asked for this one: its list does not hold it.
+    Ask(RunnerName),
     Remove(RunnerName, Why, Order),
     /// Launch this many runners.
     Launch(usize),
@@ -166,7 +170,7 @@ fn judge(pool: &PoolFacts, r: &RunnerFacts, state: RunnerState) -> Verdict {
     let dead = match r.instance {
         Instance::Absent => true,
         Instance::Present { health, .. } => health == HealthState::Unhealthy,
-        Instance::Unseen => false,
+        Instance::Unseen | Instance::Unlisted => false,
     };
     let working = is_working(r);
     match state {
@@ -249,14 +253,17 @@ fn to_replace<'a>(pool: &PoolFacts, idle: &[&'a RunnerFacts]) -> Vec<(&'a Runner
     due.take(pool.replacements).collect()
 }
 
-/// Decides. Advances come first, then removals, then launches.
+/// Decides. Advances come first, then questions, then removals, then launches.
+///
+/// What a list lacks is asked for by its name before it is taken for gone.
 pub(crate) fn decide(pool: &PoolFacts, runners: &[RunnerFacts]) -> Vec<Action> {
     let mut advances = Vec::new();
-    let mut removals = Vec::new();
+    let (mut asks, mut removals) = (Vec::new(), Vec::new());
     let mut free = 0_usize;
     let mut idle: Vec<&RunnerFacts> = Vec::new();
     for r in runners {
         let state = progress(r);
+        let unlisted = r.instance == Instance::Unlisted && !r.held;
         // A removal supersedes the advance that would come before it.
         match judge(pool, r, state) {
             Verdict::Remove(why, order) if !r.held => {
@@ -265,7 +272,7 @@ pub(crate) fn decide(pool: &PoolFacts, runners: &[RunnerFacts]) -> Vec<Action> {
             }
             Verdict::Free => {
                 free += 1;
-                if state == RunnerState::Idle && !r.held && !is_working(r) {
+                if state == RunnerState::Idle && !r.held && !unlisted && !is_working(r) {
                     idle.push(r);
                 }
             }
@@ -274,6 +281,8 @@ pub(crate) fn decide(pool: &PoolFacts, runners: &[RunnerFacts]) -> Vec<Action> {
         // What an operation does to it is stored by that operation.
         if state != r.state && !r.held {
             advances.push(Action::Advance(r.name.clone(), state));
+        } else if unlisted {
+            asks.push(Action::Ask(r.name.clone()));
         }
     }
     let wanted = pool.demand + pool.min_idle;
@@ -293,6 +302,7 @@ pub(crate) fn decide(pool: &PoolFacts, runners: &[RunnerFacts]) -> Vec<Action> {
     let excess = excess.into_iter().map(|r| (r, Why::Excess));
     removals.extend(excess.chain(replaced).map(leave));
     let mut actions = advances;
+    actions.extend(asks);
     actions.extend(removals);
     if launches > 0 {
         actions.push(Action::Launch(launches));

@@ -39,7 +39,7 @@ pub(crate) struct Shared {
 pub(crate) struct Context {
     pub(crate) shared: Arc<Shared>,
     pub(crate) pool: Arc<PoolConfig>,
-    /// Bounds the removals that go on at once.
+    /// Bounds the removals that go on at once, with the questions before them.
     pub(crate) removals: Arc<Semaphore>,
 }
 
@@ -66,6 +66,10 @@ pub(crate) enum Done {
     RemovalFailed {
         name: RunnerName,
         error: Error,
+    },
+    Asked {
+        name: RunnerName,
+        found: Result<Option<CloudRunnerInstance>>,
     },
     Listed {
         began: Instant,
@@ -302,6 +306,14 @@ impl Context {
             .advance(name, RunnerState::Gone, self.now(), None)
             .await?;
         Ok(Removal::Gone)
+    }
+
+    /// Asks the backend for one runner, which its list did not hold.
+    pub(crate) async fn ask(self, name: RunnerName) -> Done {
+        // Closed never: the semaphore lives as long as its pool's operations.
+        let _permit = self.removals.acquire().await;
+        let found = self.pool.manager.get_runner(name.instance_id()).await;
+        Done::Asked { name, found }
     }
 
     /// Asks the backend for its runners.

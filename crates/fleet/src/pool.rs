@@ -324,15 +324,20 @@ impl Pool {
         self.obey_orders();
         self.tell_room();
         let facts = self.runner_facts();
-        let (mut advances, mut removals, mut launches) = (Vec::new(), Vec::new(), 0);
+        let (mut advances, mut asks) = (Vec::new(), Vec::new());
+        let (mut removals, mut launches) = (Vec::new(), 0);
         for action in decide(&self.pool_facts(&facts), &facts) {
             match action {
                 Action::Advance(name, to) => advances.push((name, to)),
+                Action::Ask(name) => asks.push(name),
                 Action::Remove(name, why, order) => removals.push((name, why, order)),
                 Action::Launch(count) => launches = count,
             }
         }
         self.advance(advances).await;
+        for name in asks {
+            self.ask(name);
+        }
         for (name, why, order) in removals {
             self.remove(&name, why, order);
         }
@@ -450,6 +455,17 @@ impl Pool {
             .remove(name.clone(), why, order, enrolment, failed);
         let task = self.operations.spawn(removal);
         self.about.insert(task.id(), name.clone());
+    }
+
+    /// Asks the backend for a runner that its list does not hold.
+    fn ask(&mut self, name: RunnerName) {
+        if let Some(runner) = self.runners.get_mut(&name) {
+            runner.hold = Hold::Operation;
+            let task = self
+                .operations
+                .spawn(self.context.clone().ask(name.clone()));
+            self.about.insert(task.id(), name);
+        }
     }
 
     fn start_sweep(&mut self) {

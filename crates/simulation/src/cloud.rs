@@ -134,11 +134,15 @@ impl Cloud for SimulatedCloud {
     async fn list(&self, _prefix: &NamePrefix) -> Result<Vec<CloudInstance>> {
         self.call(20..500).await?;
         let all = {
-            let state = self.world.state();
+            let mut state = self.world.state();
             let machines = state.clouds[self.pool].iter();
-            machines
+            let mut all: Vec<CloudInstance> = machines
                 .map(|(name, machine)| show(name, machine))
-                .collect()
+                .collect();
+            if self.world.strikes(&mut state, |f| f.list_incomplete) {
+                all.retain(|_| state.rng.random_bool(0.5));
+            }
+            all
         };
         self.answer(all).await
     }

@@ -86,6 +86,8 @@ pub struct Faults {
     pub no_capacity: f64,
     /// A call of the cloud: an error, without effect.
     pub cloud_error: f64,
+    /// A list of the cloud: lacks about half of what there is.
+    pub list_incomplete: f64,
     /// A launch or a termination: took effect, and answers with an error.
     pub cloud_unanswered: f64,
     /// An instance that boots far too slowly.
@@ -119,6 +121,7 @@ impl Faults {
         session_lost: 0.0,
         no_capacity: 0.0,
         cloud_error: 0.0,
+        list_incomplete: 0.0,
         cloud_unanswered: 0.0,
         slow_boot: 0.0,
         dead_boot: 0.0,
@@ -148,6 +151,7 @@ impl Faults {
             session_lost: likely(0.2),
             no_capacity: likely(0.5),
             cloud_error: likely(0.3),
+            list_incomplete: likely(0.5),
             cloud_unanswered: likely(0.3),
             slow_boot: likely(0.3),
             dead_boot: likely(0.3),
@@ -235,6 +239,7 @@ impl Plan {
                 webhook_twice: 0.01,
                 no_capacity: 0.01,
                 cloud_error: 0.01,
+                list_incomplete: 0.01,
                 cloud_unanswered: 0.005,
                 slow_boot: 0.01,
                 dead_boot: 0.01,

@@ -25,6 +25,7 @@ fn instance() -> impl Strategy<Value = Instance> {
     let present = (health, proptest::option::of(any::<bool>()));
     prop_oneof![
         Just(Instance::Unseen),
+        Just(Instance::Unlisted),
         Just(Instance::Absent),
         present.prop_map(|(health, busy)| Instance::Present { health, busy }),
     ]
@@ -100,7 +101,7 @@ fn is_dead(runner: &RunnerFacts) -> bool {
     match runner.instance {
         Instance::Absent => true,
         Instance::Present { health, .. } => health == unhealthy,
-        Instance::Unseen => false,
+        Instance::Unseen | Instance::Unlisted => false,
     }
 }
 
@@ -177,7 +178,7 @@ proptest! {
                     prop_assert!(!runner.held, "an operation is under way: {runner:?}");
                     prop_assert!(seen.insert(name));
                 }
-                Action::Remove(name, ..) => prop_assert!(seen.insert(name)),
+                Action::Ask(name) | Action::Remove(name, ..) => prop_assert!(seen.insert(name)),
                 Action::Launch(_) => {}
             }
         }
@@ -218,6 +219,9 @@ proptest! {
                             held: false,
                         });
                     },
+                    Action::Ask(name) => for runner in runners.iter_mut().filter(|r| r.name == name) {
+                        runner.instance = Instance::Absent;
+                    },
                     Action::Remove(name, ..) => runners.retain(|r| r.name != name),
                     Action::Advance(name, to) => {
                         for runner in runners.iter_mut().filter(|r| r.name == name) {
@@ -229,7 +233,8 @@ proptest! {
             prop_assert!(runners.len() <= max);
             for runner in &mut runners {
                 match runner.registered {
-                    Registered::Busy => runner.instance = Instance::Absent,
+                    Registered::Busy if runner.instance == Instance::Absent => {}
+                    Registered::Busy => runner.instance = Instance::Unlisted,
                     _ if waiting > 0 => {
                         waiting -= 1;
                         runner.registered = Registered::Busy;

@@ -313,6 +313,32 @@ fn a_runner_missing_on_github_is_lost_only_after_a_while_and_without_a_job() {
 }
 
 #[test]
+fn what_a_list_lacks_is_asked_for_and_not_removed() {
+    let states = [
+        RunnerState::Requested,
+        RunnerState::Launching,
+        RunnerState::Booting,
+        RunnerState::Idle,
+        RunnerState::Busy,
+    ];
+    for state in states {
+        // It waits for longer than an idle runner may.
+        let unlisted = RunnerFacts {
+            in_state: HOUR,
+            instance: Instance::Unlisted,
+            ..runner(1, state)
+        };
+        let held = RunnerFacts {
+            held: true,
+            ..unlisted.clone()
+        };
+        let ask = Action::Ask(unlisted.name.clone());
+        assert_eq!(decide(&pool(), &[unlisted]), [ask]);
+        assert_eq!(decide(&pool(), &[held]), []);
+    }
+}
+
+#[test]
 fn a_cut_off_launch_is_adopted_or_undone() {
     let adopted = runner(1, RunnerState::Launching);
     let name = adopted.name.clone();

@@ -87,13 +87,16 @@ impl Pool {
                 busy: Some(false),
             };
         }
+        if runner.gone {
+            return Instance::Absent;
+        }
         match &self.instances {
             Some(list) if list.began >= runner.since => match list.by_name.get(name) {
                 Some(found) => Instance::Present {
                     health: found.health,
                     busy: found.busy,
                 },
-                None => Instance::Absent,
+                None => Instance::Unlisted,
             },
             _ => Instance::Unseen,
         }

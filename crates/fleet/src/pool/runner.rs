@@ -29,6 +29,8 @@ pub(super) struct Runner {
     pub(super) revision: String,
     pub(super) hold: Hold,
     pub(super) failures: u32,
+    /// The backend was asked for it, and does not have it.
+    pub(super) gone: bool,
     /// Since when the looks at GitHub have not shown it online, and whether they show it.
     pub(super) missing: Option<(Instant, bool)>,
     pub(super) ordered: Option<Order>,
@@ -49,6 +51,7 @@ impl Runner {
             revision,
             hold: Hold::Free,
             failures: 0,
+            gone: false,
             missing: None,
             ordered: None,
             waiting: Vec::new(),
@@ -69,6 +72,7 @@ impl Runner {
         self.state = state;
         self.since = Instant::now();
         self.hold = Hold::Free;
+        self.gone = false;
     }
 
     /// Its instance says how far it is.

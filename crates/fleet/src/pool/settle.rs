@@ -1,6 +1,6 @@
 //! What follows when an operation has ended.
 
-use runner_manager_core::{Error, RunnerName};
+use runner_manager_core::{CloudRunnerInstance, Error, Result, RunnerName};
 use runner_manager_store::RunnerState;
 use tokio::task::{Id, JoinError};
 use tokio::time::Instant;
@@ -9,7 +9,7 @@ use super::{Class, Hold, Instances, Pool, Removed, retry_pause};
 use crate::operation::{Done, Undone};
 
 impl Pool {
-    pub(super) async fn settle(&mut self, joined: Result<(Id, Done), JoinError>) {
+    pub(super) async fn settle(&mut self, joined: std::result::Result<(Id, Done), JoinError>) {
         match joined {
             Ok((id, done)) => {
                 self.about.remove(&id);
@@ -66,6 +66,7 @@ impl Pool {
                 self.counters.last_error = Some(error.to_string());
                 self.try_later(&name, &error);
             }
+            Done::Asked { name, found } => self.take_answer(name, found),
             Done::Listed { began, runners } => {
                 self.listing = false;
                 match runners {
@@ -81,6 +82,33 @@ impl Pool {
                 }
             }
             Done::Swept => self.sweeping = false,
+        }
+    }
+
+    /// What the backend says of one runner that its list did not hold.
+    fn take_answer(&mut self, name: RunnerName, found: Result<Option<CloudRunnerInstance>>) {
+        let Some(runner) = self.runners.get_mut(&name) else {
+            return;
+        };
+        runner.hold = Hold::Free;
+        match found {
+            Ok(Some(instance)) => {
+                tracing::debug!(pool = self.context.pool.name, runner = %name, "the backend's list lacks a runner that is there");
+                runner.failures = 0;
+                if let Some(list) = &mut self.instances {
+                    list.by_name.insert(name, instance);
+                }
+            }
+            Ok(None) => {
+                runner.failures = 0;
+                runner.gone = true;
+            }
+            Err(error) => {
+                tracing::warn!(pool = self.context.pool.name, runner = %name, %error, "cannot ask for a runner that the backend's list lacks");
+                runner.failures += 1;
+                let pause = retry_pause(&self.context.shared, &error, runner.failures);
+                runner.hold = Hold::Until(Instant::now() + pause);
+            }
         }
     }
 
