@@ -1,5 +1,7 @@
 //! Launching an instance.
 
+use std::time::Duration;
+
 use reqwest::Method;
 use runner_manager_core::{
     CloudInstance, Effect, Error, ErrorKind, LaunchSpec, Result, RunnerName, Secret,
@@ -15,6 +17,11 @@ use crate::{remove, volumes};
 
 /// How often a launch begins anew when another of its name fails beside it.
 const ROUNDS: u32 = 3;
+
+/// How often an instance that another launch of its name has made is started here, and the pause
+/// before it is looked at again.
+const STARTS: u32 = 5;
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// Launches an instance, or finishes what an earlier launch of its name has begun.
 pub(crate) async fn launch(cloud: &LxdCloud, spec: &LaunchSpec) -> Result<CloudInstance> {
@@ -54,7 +61,7 @@ impl Launch<'_> {
             volumes::create_of(self.cloud, self.name, self.deadline).await?;
             match self.create().await {
                 Ok(()) if self.cloud.server.has(START) => {}
-                Ok(()) => self.start().await?,
+                Ok(()) => self.start_own().await?,
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {
                     self.finish().await?;
                 }
@@ -79,24 +86,39 @@ impl Launch<'_> {
     }
 
     /// Takes on what another launch of this name has made, and starts it if that was not done.
+    ///
+    /// The other launch may go on meanwhile. What is refused here because of it has come about
+    /// all the same at the next look, or is refused for good.
     async fn finish(&self) -> Result<()> {
         let client = &self.cloud.client;
-        client.settle(&self.instance, self.deadline).await?;
-        let Some(instance) = remove::find(self.cloud, self.name).await? else {
-            return self.refuse_stranger().await;
-        };
-        if was_started(&instance) {
-            return Ok(());
+        let mut starts = 0;
+        loop {
+            client.settle(&self.instance, self.deadline).await?;
+            let Some(instance) = remove::find(self.cloud, self.name).await? else {
+                return self.refuse_stranger().await;
+            };
+            if was_started(&instance) {
+                return Ok(());
+            }
+            starts += 1;
+            match self.start_afresh().await {
+                Err(error) if is_refused(&error) && starts < STARTS => {
+                    tokio::time::sleep(PAUSE).await;
+                }
+                ended => return ended,
+            }
         }
-        // The credential of the earlier launch may be void by now. User-data is read at the
-        // start.
+    }
+
+    /// Starts what was made with a credential that may be void by now. User-data is read at the
+    /// start.
+    async fn start_afresh(&self) -> Result<()> {
         let fresh = json!({"config": {USER_DATA_KEY: self.user_data.expose()}});
         let path = ["instances", &self.instance];
+        let client = &self.cloud.client;
         let changed = client.run(Method::PATCH, &path, &[], Some(&fresh), self.deadline);
-        match changed.await {
-            Ok(()) => self.start().await,
-            Err(error) => self.unless_started(error).await,
-        }
+        changed.await?;
+        self.start().await
     }
 
     /// An instance that was in the way is gone, or it is a stranger's.
@@ -112,31 +134,35 @@ impl Launch<'_> {
         }
     }
 
-    async fn start(&self) -> Result<()> {
-        let body = json!({"action": "start", "timeout": 30});
-        let path = ["instances", &self.instance, "state"];
-        let client = &self.cloud.client;
-        let started = client.run(Method::PUT, &path, &[], Some(&body), self.deadline);
-        match started.await {
-            Ok(()) => Ok(()),
-            Err(error) => self.unless_started(error).await,
-        }
-    }
-
-    /// Another launch of the name may have started it, or be about to: what was refused here has
-    /// come about all the same then.
-    async fn unless_started(&self, error: Error) -> Result<()> {
-        let refused = [ErrorKind::InvalidRequest, ErrorKind::AlreadyExists];
-        if !refused.contains(&error.kind()) {
+    /// Starts what was made here, unless another launch of the name has done so.
+    async fn start_own(&self) -> Result<()> {
+        let Err(error) = self.start().await else {
+            return Ok(());
+        };
+        if !is_refused(&error) {
             return Err(error);
         }
-        self.cloud
-            .client
-            .settle(&self.instance, self.deadline)
-            .await?;
+        let client = &self.cloud.client;
+        client.settle(&self.instance, self.deadline).await?;
         match remove::find(self.cloud, self.name).await? {
             Some(instance) if was_started(&instance) => Ok(()),
             _ => Err(error),
         }
     }
+
+    async fn start(&self) -> Result<()> {
+        let body = json!({"action": "start", "timeout": 30});
+        let path = ["instances", &self.instance, "state"];
+        let client = &self.cloud.client;
+        let started = client.run(Method::PUT, &path, &[], Some(&body), self.deadline);
+        started.await
+    }
+}
+
+/// Whether the server would not do something as things stand.
+fn is_refused(error: &Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::InvalidRequest | ErrorKind::AlreadyExists
+    )
 }

@@ -60,7 +60,7 @@ pub(crate) fn body(cloud: &LxdCloud, name: &RunnerName, user_data: &Secret) -> V
         "type": config.instance_type.as_str(),
         "ephemeral": config.ephemeral,
         "profiles": config.profiles,
-        "config": keys(config, name, user_data),
+        "config": keys(cloud, name, user_data),
         "devices": devices(cloud, name),
         "source": source(config),
         // Servers that do not know this field skip it.
@@ -87,7 +87,8 @@ fn source(config: &LxdConfig) -> Value {
     source
 }
 
-fn keys(config: &LxdConfig, name: &RunnerName, user_data: &Secret) -> BTreeMap<String, String> {
+fn keys(cloud: &LxdCloud, name: &RunnerName, user_data: &Secret) -> BTreeMap<String, String> {
+    let config = &cloud.config;
     let mut keys = config.config.clone();
     let mut set = |key: &str, value: String| keys.insert(key.to_owned(), value);
     for (key, value) in marks(name) {
@@ -104,7 +105,10 @@ fn keys(config: &LxdConfig, name: &RunnerName, user_data: &Secret) -> BTreeMap<S
             set("security.secureboot", security.secureboot.to_string());
         }
     }
-    set("security.devlxd", security.guest_api.to_string());
+    set(
+        cloud.server.kind.guest_api(),
+        security.guest_api.to_string(),
+    );
     if let Some(cpus) = config.limits.cpus {
         set("limits.cpu", cpus.to_string());
     }

@@ -13,6 +13,16 @@ pub(crate) enum Kind {
     Incus,
 }
 
+impl Kind {
+    /// The key that lets an instance see the server's socket for guests.
+    pub(crate) fn guest_api(self) -> &'static str {
+        match self {
+            Self::Lxd => "security.devlxd",
+            Self::Incus => "security.guestapi",
+        }
+    }
+}
+
 /// What the backend cannot do without: LXD 5.0 and every Incus have them.
 const REQUIRED: [&str; 4] = [
     "projects",
