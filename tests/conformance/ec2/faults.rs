@@ -7,7 +7,7 @@ use runner_manager_conformance::{Cannot, Fault};
 use runner_manager_core::NamePrefix;
 use rustix::process::Signal;
 
-use crate::harness::Ec2Harness;
+use crate::harness::{Ec2Harness, Way};
 use crate::machines::Machines;
 use crate::proxy::{Rule, What};
 
@@ -88,6 +88,17 @@ pub(crate) async fn plant(
         Fault::Throttle => plant(Rule::of("", What::Refuse(503, "RequestLimitExceeded"))),
         Fault::Down => plant(Rule::of("", What::Refuse(500, "InternalError"))),
         Fault::Hang => plant(Rule::of("", What::Hang)),
+        Fault::Guest if harness.way == Way::Ssm => {
+            let refused = What::Refuse(400, "AccessDeniedException");
+            plant(Rule::of("SendCommand", refused))
+        }
+        Fault::GuestUnreachable if harness.way == Way::Ssm => {
+            let absent = What::Refuse(400, "InvalidInstanceId");
+            plant(Rule::of("SendCommand", absent))
+        }
+        Fault::GuestHangs if harness.way == Way::Ssm => {
+            plant(Rule::of("GetCommandInvocation", What::Hang))
+        }
         Fault::Guest => Ok(Undo::Keys(lock_out(harness, prefix).await)),
         Fault::GuestUnreachable => {
             let instances = harness.of_prefix(prefix);

@@ -25,8 +25,17 @@ use crate::site::{self, Site, mark, text};
 /// The runner's processes.
 pub(crate) const RUNNER: [&str; 2] = ["Runner.Listener", "Runner.Worker"];
 
+/// How the backend looks into machines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    Ssh,
+    /// Systems Manager.
+    Ssm,
+}
+
 /// moto, the proxy, boto3, and the machines.
 pub(crate) struct Ec2Harness {
+    pub(crate) way: Way,
     pub(crate) site: Site,
     pub(crate) machines: Arc<Machines>,
     pub(crate) base: PathBuf,
@@ -43,7 +52,12 @@ impl Ec2Harness {
         let machines = Arc::new(Machines::new(base.clone(), scripts));
         let site = Site::open().await;
         site.proxy.host(machines.clone());
+        let way = match std::env::var("EC2_PEER_GUEST").as_deref() {
+            Ok("ssm") => Way::Ssm,
+            _ => Way::Ssh,
+        };
         Self {
+            way,
             site,
             machines,
             base,
@@ -84,10 +98,15 @@ impl Harness for Ec2Harness {
 
     async fn manager(&self, context: BackendContext) -> Result<Connected> {
         let mut section = self.site.section(context.prefix.as_str());
-        section["ssh"] = json!({
-            "keys_dir": self.keys_dir(&context.prefix),
-            "connection": {"connect_seconds": 5},
-        });
+        match self.way {
+            Way::Ssh => {
+                section["ssh"] = json!({
+                    "keys_dir": self.keys_dir(&context.prefix),
+                    "connection": {"connect_seconds": 5},
+                });
+            }
+            Way::Ssm => section["ssm"] = json!({"poll_milliseconds": 100}),
+        }
         section["boot"] = json!({"update_packages": false});
         site::connect(context, section).await
     }
@@ -317,13 +336,17 @@ impl Harness for Ec2Harness {
     }
 
     fn leftover_kinds(&self) -> &'static [&'static str] {
-        &[
+        const ALL: [&str; 5] = [
             "volumes",
             "network interfaces",
             "key pairs",
             "security groups",
             "SSH keys",
-        ]
+        ];
+        match self.way {
+            Way::Ssh => &ALL,
+            Way::Ssm => &ALL[..4],
+        }
     }
 
     async fn leave_leftover(&self, name: &RunnerName, kind: &'static str) -> Did {

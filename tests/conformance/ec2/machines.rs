@@ -221,20 +221,8 @@ impl Machines {
         ) else {
             return;
         };
-        let root = folder.join("root");
-        let mut command = Command::new("nsenter");
-        command
-            .args([
-                "--target",
-                &first.to_string(),
-                "--pid",
-                "--mount",
-                "--uts",
-                "--",
-            ])
-            .arg("chroot")
-            .arg(root)
-            .args(["/usr/sbin/sshd", "-f", "/run/machine/sshd_config"]);
+        let mut command = inside(first, &folder);
+        command.args(["/usr/sbin/sshd", "-f", "/run/machine/sshd_config"]);
         // A machine that ends meanwhile needs none.
         let _ = command.status();
     }
@@ -264,6 +252,17 @@ impl Host for Machines {
         Self::address(self, instance)
     }
 
+    fn shell(&self, instance: &str) -> Option<Command> {
+        let booted = self
+            .processes(instance)
+            .iter()
+            .any(|(_, name)| name == "sshd");
+        let first = self.first(instance).filter(|_| booted)?;
+        let mut command = inside(first, &self.all().get(instance)?.folder);
+        command.arg("/bin/sh");
+        Some(command)
+    }
+
     fn end(&self, instance: &str) {
         self.remove(instance);
     }
@@ -276,6 +275,17 @@ impl Drop for Machines {
             self.remove(&instance);
         }
     }
+}
+
+/// What runs a command on the machine of this first process and folder.
+fn inside(first: u32, folder: &Path) -> Command {
+    let target = first.to_string();
+    let mut command = Command::new("nsenter");
+    command
+        .args(["--target", &target, "--pid", "--mount", "--uts", "--"])
+        .arg("chroot")
+        .arg(folder.join("root"));
+    command
 }
 
 /// The time a process started, as the kernel counts it.

@@ -5,33 +5,35 @@ set -eu
 : "${PEER_STATE:?names the folder of the state of this peer}"
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/server.sh"
-mkdir -p "$PEER_STATE"
+# One for all peers of this backend.
+venv=$(dirname "$PEER_STATE")/ec2/venv
+mkdir -p "$PEER_STATE" "$(dirname "$venv")"
 
-if ! "$PEER_STATE/venv/bin/python" -c 'import venv' 2>/dev/null; then
-    rm -rf "$PEER_STATE/venv"
-    if ! python3 -m venv "$PEER_STATE/venv"; then
-        rm -rf "$PEER_STATE/venv"
+if ! "$venv/bin/python" -c 'import venv' 2>/dev/null; then
+    rm -rf "$venv"
+    if ! python3 -m venv "$venv"; then
+        rm -rf "$venv"
         apt-get -o DPkg::Lock::Timeout=900 install -y --no-install-recommends python3-venv
-        python3 -m venv "$PEER_STATE/venv"
+        python3 -m venv "$venv"
     fi
 fi
-if ! cmp -s "$here/requirements.txt" "$PEER_STATE/installed"; then
-    "$PEER_STATE/venv/bin/pip" install --quiet --disable-pip-version-check -r "$here/requirements.txt"
-    cp "$here/requirements.txt" "$PEER_STATE/installed"
+if ! cmp -s "$here/requirements.txt" "$venv/installed"; then
+    "$venv/bin/pip" install --quiet --disable-pip-version-check -r "$here/requirements.txt"
+    cp "$here/requirements.txt" "$venv/installed"
 fi
 
 if ! is_running; then
-    port=$("$PEER_STATE/venv/bin/python" -c \
+    port=$("$venv/bin/python" -c \
         'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
     # Without a look at real image lists on the network, and in a session of its own.
-    setsid "$PEER_STATE/venv/bin/moto_server" -H 127.0.0.1 -p "$port" \
+    setsid "$venv/bin/python" "$here/serve.py" -H 127.0.0.1 -p "$port" \
         >"$PEER_STATE/log" 2>&1 </dev/null &
     remember $!
     echo "$port" >"$PEER_STATE/port"
 fi
 url="http://127.0.0.1:$(cat "$PEER_STATE/port")"
 tries=0
-until "$PEER_STATE/venv/bin/python" -c \
+until "$venv/bin/python" -c \
     "import urllib.request; urllib.request.urlopen('$url/moto-api/', timeout=2)" 2>/dev/null; do
     tries=$((tries + 1))
     if [ "$tries" -gt 120 ] || ! is_running; then
@@ -43,7 +45,7 @@ until "$PEER_STATE/venv/bin/python" -c \
 done
 {
     echo "EC2_PEER_URL=$url"
-    echo "EC2_PEER_PYTHON=$PEER_STATE/venv/bin/python"
+    echo "EC2_PEER_PYTHON=$venv/bin/python"
     echo "EC2_PEER_LOOK=$here/look.py"
     # A folder that can be the top of an overlay, and what boots in it.
     echo "EC2_PEER_MACHINES=$PEER_STATE/machines"

@@ -8,10 +8,12 @@ mod fleet;
 mod launch;
 mod list;
 mod request;
+mod ssm;
 mod xml;
 
 use std::collections::{HashMap, HashSet};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::process::Command;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -44,6 +46,7 @@ struct Shared {
     sites: Mutex<HashMap<String, Site>>,
     launches: launch::Launches,
     pages: list::Pages,
+    commands: ssm::Commands,
     /// How many instances a page holds at most.
     page: usize,
     /// What runs the instances, where they are to run.
@@ -56,6 +59,8 @@ pub(crate) trait Host: Send + Sync {
     fn boot(&self, instance: &str, name: &str, user_data: &[u8]) -> Ipv4Addr;
     /// The address of an instance that was booted.
     fn address(&self, instance: &str) -> Option<Ipv4Addr>;
+    /// What begins a shell on an instance that has booted.
+    fn shell(&self, instance: &str) -> Option<Command>;
     /// Ends an instance.
     fn end(&self, instance: &str);
 }
@@ -89,6 +94,7 @@ impl Proxy {
             sites: Mutex::default(),
             launches: launch::Launches::default(),
             pages: list::Pages::default(),
+            commands: ssm::Commands::default(),
             page,
             host: OnceLock::new(),
         });
@@ -278,6 +284,11 @@ async fn answer(shared: &Arc<Shared>, call: &Call) -> Answer {
             }
             answer
         }
+        "SendCommand" => match shared.host.get() {
+            Some(host) => shared.commands.send(host.as_ref(), call),
+            None => Answer::error(call, 400, "InvalidInstanceId"),
+        },
+        "GetCommandInvocation" => shared.commands.get(call),
         "DeleteKeyPair" => shared.forward(&by_name(shared, call).await).await,
         _ => shared.forward(call).await,
     }

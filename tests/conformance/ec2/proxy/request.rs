@@ -4,6 +4,7 @@ use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, Method, Request};
 use axum::response::Response;
 use http_body_util::BodyExt;
+use serde_json::Value;
 use url::form_urlencoded;
 
 /// A call of one of the APIs.
@@ -73,6 +74,11 @@ impl Call {
     pub(crate) fn values(&self, start: &str) -> Vec<String> {
         let found = self.form.iter().filter(|(name, _)| name.starts_with(start));
         found.map(|(_, value)| value.clone()).collect()
+    }
+
+    /// The parameters of a call of Systems Manager.
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_default()
     }
 
     /// The values of a filter.

@@ -1,0 +1,7 @@
+#!/bin/sh
+# Starts the peer of `ec2`, for pools that look into instances through Systems Manager.
+set -eu
+: "${PEER_STATE:?names the folder of the state of this peer}"
+here=$(cd "$(dirname "$0")" && pwd)
+sh "$here/../ec2/up.sh"
+echo "EC2_PEER_GUEST=ssm" >>"$PEER_STATE/env"
