@@ -1,8 +1,9 @@
 //! The peers: the real servers that backends are tested against.
 //!
 //! `tests/peers/SCHEME/up.sh` installs what is missing, starts the servers and writes
-//! `KEY=VALUE` lines to `$PEER_STATE/env`; `down.sh` stops exactly what `up.sh` started. A
-//! backend without an `up.sh` needs no peer.
+//! `KEY=VALUE` lines to `$PEER_STATE/env`; `down.sh` stops exactly what `up.sh` started. Where
+//! `$PEER_RUNNER` is set, it is the stand-in runner, built already. A backend without an `up.sh`
+//! needs no peer.
 
 use crate::failure::{Failure, Result};
 use crate::{process, workspace};
@@ -20,6 +21,8 @@ pub(crate) struct Peer {
     scheme: String,
     scripts: PathBuf,
     state: PathBuf,
+    /// The stand-in runner, where it is built already.
+    runner: Option<PathBuf>,
 }
 
 impl Peer {
@@ -29,6 +32,15 @@ impl Peer {
             scheme: scheme.to_owned(),
             scripts: root.join("tests/peers").join(scheme),
             state: workspace::target(root).join("peers").join(scheme),
+            runner: None,
+        }
+    }
+
+    /// Gives it the stand-in runner (`github-sim`), which it would build by itself.
+    pub(crate) fn with_runner(self, program: PathBuf) -> Self {
+        Self {
+            runner: Some(program),
+            ..self
         }
     }
 
@@ -106,6 +118,7 @@ impl Peer {
             .arg(self.scripts.join(name))
             .current_dir(&self.scripts)
             .env("PEER_STATE", &self.state)
+            .envs(self.runner.iter().map(|program| ("PEER_RUNNER", program)))
             .stdin(Stdio::null());
         process::stream(&mut command)
     }
@@ -136,6 +149,7 @@ mod tests {
             scheme: "x".into(),
             scripts: root.path().join("scripts"),
             state: root.path().join("state"),
+            runner: None,
         };
         fs::create_dir(&peer.scripts).expect("a folder");
         for (name, text) in [("up.sh", up), ("down.sh", Some(down))] {

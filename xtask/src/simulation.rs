@@ -1,7 +1,7 @@
 //! The simulation: seeds, large runs, and planted bugs that it has to find.
 
 use crate::failure::{Failure, Result};
-use crate::{mutations, process};
+use crate::{mutations, process, workspace};
 use std::path::Path;
 use std::process::Command;
 
@@ -61,7 +61,7 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
 
 /// The step of the checks: as many seeds as fit into its time.
 pub(crate) fn check(root: &Path) -> Result<()> {
-    process::stream(program(root).arg("--").args(STEP))
+    process::stream(Command::new(workspace::built(root, "simulate")?).args(STEP))
         .map_err(Failure::because("the simulation found a violation"))
 }
 

@@ -27,6 +27,24 @@ pub(crate) fn target(root: &Path) -> PathBuf {
     }
 }
 
+/// Builds a program of the workspace for the checks, and says where it is.
+///
+/// It is built of what the tests are built of: what the whole workspace, with examples (of which
+/// there are none) and so with what only tests need, asks of dependencies. Nothing is compiled
+/// once more for it then, and least of all the SDK of EC2.
+pub(crate) fn built(root: &Path, program: &str) -> Result<PathBuf> {
+    let mut build = process::cargo(root);
+    build.args([
+        "build",
+        "--quiet",
+        "--locked",
+        "--workspace",
+        "--all-features",
+    ]);
+    process::stream(build.args(["--examples", "--bin", program]))?;
+    Ok(target(root).join("debug").join(program))
+}
+
 /// The features of the program, as its manifest names them.
 pub(crate) fn features(root: &Path) -> Result<Vec<String>> {
     let mut command = process::cargo(root);

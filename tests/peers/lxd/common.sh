@@ -152,10 +152,12 @@ EOF
 peer_up() {
     [ "$(id -u)" -eq 0 ] || fail 'run this as root: the server makes mounts and namespaces'
     mkdir -p "$PEER_STATE"
-    local program rootfs target=${CARGO_TARGET_DIR:-$root/target}
-    program=$target/debug/github-sim
-    (cd "$root" && "${CARGO:-cargo}" build --quiet --package runner-manager-github-sim) ||
-        fail 'cannot build the stand-in runner'
+    local program=${PEER_RUNNER:-} rootfs target=${CARGO_TARGET_DIR:-$root/target}
+    if [ -z "$program" ]; then
+        program=$target/debug/github-sim
+        (cd "$root" && "${CARGO:-cargo}" build --quiet --package runner-manager-github-sim) ||
+            fail 'cannot build the stand-in runner'
+    fi
     rootfs=$("$here/../rootfs/build.sh" "$(dirname "$PEER_STATE")/rootfs" "$program" | tail -n 1) ||
         fail 'cannot build the root file system'
     raise_inotify

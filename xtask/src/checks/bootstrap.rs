@@ -1,8 +1,7 @@
 //! What runs on an instance, for real.
 
 use crate::failure::{Failure, Result};
-use crate::process;
-use crate::workspace::PROGRAM;
+use crate::{process, tools, workspace};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -27,28 +26,28 @@ const SHELLS: &str = "dash,bash,busybox sh";
 /// Tests the scripts against Debian's tools, and then in root file systems that boot.
 pub(crate) fn test(root: &Path) -> Result<()> {
     install()?;
+    tools::for_all_features(root)?;
     let mut guest = process::cargo(root);
     guest.env("RUNNER_MANAGER_TEST_SHELLS", SHELLS);
-    guest.args([
-        "test",
-        "--package",
-        "runner-manager-core",
-        "--test",
-        "guest",
-    ]);
+    guest.args(["test", "--workspace", "--all-features", "--test", "guest"]);
     process::stream(&mut guest)?;
 
-    let mut build = process::cargo(root);
-    process::stream(build.args(["build", "--package", "runner-manager-github-sim"]))?;
+    let program = workspace::built(root, "github-sim")?;
     let mut rootfs = Command::new("bash");
     rootfs.arg(root.join("tests/peers/rootfs/build.sh"));
-    rootfs.arg(root.join("target/peers/rootfs"));
-    rootfs.arg(root.join("target/debug/github-sim"));
+    rootfs.arg(workspace::target(root).join("peers/rootfs"));
+    rootfs.arg(program);
     let archive = process::stdout(&mut rootfs)?;
 
     let mut whole = process::cargo(root);
     whole.env("RUNNER_MANAGER_ROOTFS", archive.trim());
-    whole.args(["test", "--package", PROGRAM, "--test", "bootstrap"]);
+    whole.args([
+        "test",
+        "--workspace",
+        "--all-features",
+        "--test",
+        "bootstrap",
+    ]);
     process::stream(whole.args(["--", "--nocapture"]))
 }
 

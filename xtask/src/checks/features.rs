@@ -7,6 +7,10 @@ use crate::workspace::{self, PROGRAM};
 use std::path::Path;
 use std::process::Command;
 
+/// The feature whose dependencies take minutes. It is linted with what the whole workspace asks of
+/// them, so that they are not compiled once more.
+const HEAVY: &str = "ec2";
+
 /// Lints the program with each of its features alone, and with none.
 ///
 /// Clippy rather than `cargo check`: it reuses what the step before it has built, and code that
@@ -40,9 +44,13 @@ fn check_without(root: &Path) -> Result<()> {
 
 fn clippy(root: &Path, feature: Option<&str>) -> Command {
     let mut command = process::cargo(root);
-    command.args(["clippy", "--package", PROGRAM, "--no-default-features"]);
+    command.args(["clippy", "--no-default-features"]);
+    command.args(match feature {
+        Some(HEAVY) => &["--workspace", "--all-targets"][..],
+        _ => &["--package", PROGRAM],
+    });
     if let Some(feature) = feature {
-        command.args(["--features", feature]);
+        command.args(["--features", &format!("{PROGRAM}/{feature}")]);
     }
     command.args(["--", "-D", "warnings"]);
     command

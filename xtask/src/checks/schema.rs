@@ -37,14 +37,9 @@ pub(crate) fn generate(root: &Path) -> Result<()> {
 }
 
 /// What the program prints, checked to be JSON, with one line end at its end.
-///
-/// Builds what the tests are built of, so that the SDK of EC2 is not built once more.
 fn generated(root: &Path) -> Result<String> {
     tools::for_all_features(root)?;
-    let mut build = process::cargo(root);
-    build.args(["build", "--quiet", "--workspace", "--all-features"]);
-    process::stream(build.arg("--all-targets"))?;
-    let program = workspace::target(root).join("debug").join(PROGRAM);
+    let program = workspace::built(root, PROGRAM)?;
     let printed = process::stdout(Command::new(program).arg("schema"))?;
     serde_json::from_str::<serde_json::Map<_, _>>(&printed).map_err(Failure::because(format!(
         "`{PROGRAM} schema` printed what is not a JSON object"
