@@ -31,7 +31,7 @@ pub(crate) fn was_started(instance: &Instance) -> bool {
 
 /// Words in an error's text, and what they mean. The server says most of what goes wrong in an
 /// operation with the status 400 and a sentence.
-const WORDS: [(&str, ErrorKind); 21] = [
+const WORDS: [(&str, ErrorKind); 20] = [
     ("already exists", ErrorKind::AlreadyExists),
     ("UNIQUE constraint failed", ErrorKind::AlreadyExists),
     (
@@ -39,8 +39,6 @@ const WORDS: [(&str, ErrorKind); 21] = [
         ErrorKind::AlreadyExists,
     ),
     ("Instance is busy running", ErrorKind::InvalidRequest),
-    // Of a wait that ran out, to which LXD answers with the operation as it is.
-    ("context deadline exceeded", ErrorKind::TimedOut),
     ("already running", ErrorKind::AlreadyExists),
     (
         "Reached maximum number of instances",
@@ -85,9 +83,7 @@ pub(crate) fn classify(status: u16, message: &str) -> ErrorKind {
 /// When it is worth another try, of what was refused.
 fn retry(kind: ErrorKind) -> Retry {
     match kind {
-        ErrorKind::Unreachable | ErrorKind::TimedOut | ErrorKind::Unexpected => {
-            Retry::After(Duration::from_secs(5))
-        }
+        ErrorKind::Unreachable | ErrorKind::Unexpected => Retry::After(Duration::from_secs(5)),
         ErrorKind::RateLimited => Retry::After(Duration::from_secs(10)),
         ErrorKind::NoCapacity | ErrorKind::QuotaExceeded => Retry::After(Duration::from_secs(60)),
         _ => Retry::Never,

@@ -113,8 +113,13 @@ impl Client {
         if !whole {
             return Err(self.at(strange("larger than 256 MiB")));
         }
-        serde_json::from_slice(&bytes)
-            .map_err(|error| self.at(strange("not of this API").with_source(error)))
+        let envelope: Envelope = serde_json::from_slice(&bytes)
+            .map_err(|error| self.at(strange("not of this API").with_source(error)))?;
+        // What is long in coming has begun as a success.
+        if envelope.kind == "error" {
+            return Err(self.at(refused(envelope.error_code, &envelope.error)));
+        }
+        Ok(envelope)
     }
 
     /// Asks for something, for as long as `timeout`.

@@ -55,7 +55,14 @@ impl Client {
         let seconds = left.as_secs().saturating_add(1).to_string();
         let path = ["operations", id, "wait"];
         let query = [("timeout", seconds.as_str())];
-        let asked = self.ask(&path, &query, left + MARGIN).await;
+        let asked = match self.ask(&path, &query, left + MARGIN).await {
+            // Incus says in words that an operation failed, or goes on when the wait ends, and
+            // LXD by the operation itself.
+            Err(error) if error.context("status") == Some("500") => {
+                self.get(&path[..2], &[]).await.map_err(|_| error)
+            }
+            asked => asked,
+        };
         let operation: Operation = asked.map_err(|e| e.with_effect(Effect::Unknown))?;
         match operation.status_code {
             200 => Ok(operation),

@@ -17,6 +17,8 @@ pub(crate) struct Envelope {
     pub(crate) metadata: Value,
     #[serde(default)]
     pub(crate) error: String,
+    #[serde(default)]
+    pub(crate) error_code: u16,
 }
 
 /// `GET /1.0`.

@@ -25,6 +25,9 @@ use crate::site::{self, Site, mark, text};
 /// The runner's processes.
 pub(crate) const RUNNER: [&str; 2] = ["Runner.Listener", "Runner.Worker"];
 
+/// The instance profile that lets Systems Manager's agent in.
+const PROFILE: &str = "conformance";
+
 /// How the backend looks into machines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Way {
@@ -52,6 +55,9 @@ impl Ec2Harness {
         let machines = Arc::new(Machines::new(base.clone(), scripts));
         let site = Site::open().await;
         site.proxy.host(machines.clone());
+        // An earlier run may have made it.
+        let profile = json!({"InstanceProfileName": PROFILE});
+        site.look("iam", "create_instance_profile", profile).await;
         let way = match std::env::var("EC2_PEER_GUEST").as_deref() {
             Ok("ssm") => Way::Ssm,
             _ => Way::Ssh,
@@ -93,7 +99,10 @@ impl Ec2Harness {
 #[async_trait]
 impl Harness for Ec2Harness {
     fn scheme(&self) -> &'static str {
-        "ec2"
+        match self.way {
+            Way::Ssh => "ec2",
+            Way::Ssm => "ec2-ssm",
+        }
     }
 
     async fn manager(&self, context: BackendContext) -> Result<Connected> {
@@ -105,7 +114,10 @@ impl Harness for Ec2Harness {
                     "connection": {"connect_seconds": 5},
                 });
             }
-            Way::Ssm => section["ssm"] = json!({"poll_milliseconds": 100}),
+            Way::Ssm => {
+                section["ssm"] = json!({"poll_milliseconds": 100});
+                section["instance_profile"] = json!(PROFILE);
+            }
         }
         section["boot"] = json!({"update_packages": false});
         site::connect(context, section).await

@@ -19,4 +19,13 @@ install_incus() {
 }
 
 [ -x "$DAEMON" ] && command -v incus >/dev/null && command -v mkfs.btrfs >/dev/null || install_incus
+
+# The packages of LXD and of Incus both give root a range of users, and two cannot be had at once.
+# `peer_down` puts them back.
+for file in subuid subgid; do
+    if [ "$(grep -c '^root:' /etc/$file)" -gt 1 ]; then
+        cp -p /etc/$file "$PEER_STATE/$file"
+        awk '!/^root:/ || !seen++' "$PEER_STATE/$file" >/etc/$file
+    fi
+done
 peer_up

@@ -217,4 +217,10 @@ peer_down() {
         cat "$PEER_STATE/inotify" >/proc/sys/fs/inotify/max_user_instances
         rm "$PEER_STATE/inotify"
     fi
+    for file in subuid subgid; do
+        if [ -e "$PEER_STATE/$file" ]; then
+            grep -vxFf /etc/$file "$PEER_STATE/$file" >>/etc/$file || true
+            rm "$PEER_STATE/$file"
+        fi
+    done
 }
