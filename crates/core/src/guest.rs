@@ -9,7 +9,8 @@ use crate::{CloudInitStatus, CommandOutput, Error, ErrorKind, Result};
 pub struct GuestProbe {
     /// Whether the runner has been installed.
     pub installed: bool,
-    /// What cloud-init says; `None` where the instance has none.
+    /// What cloud-init says; `None` where the instance has none, or was not asked: a look does not
+    /// take from a job that runs.
     pub cloud_init: Option<CloudInitStatus>,
     /// Whether `Runner.Listener` runs.
     pub listener: bool,

@@ -45,6 +45,10 @@ impl Instance {
             let program = Path::new("/bin").join(program);
             std::fs::copy(program, bin.join(name)).expect("a copy of a program");
         }
+        let cloud_init = folder.path().join("bin/cloud-init");
+        std::fs::write(&cloud_init, "#!/bin/sh\necho status: running\n").expect("a file");
+        let executable = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(cloud_init, executable).expect("permissions");
         std::fs::create_dir(folder.path().join("exchange")).expect("a folder");
         std::fs::create_dir(folder.path().join("_diag")).expect("a folder");
         let everyone = std::fs::Permissions::from_mode(0o777);
@@ -84,6 +88,8 @@ impl Instance {
         process.args(["--target", &self.inside, "--user", "--pid", "--mount"]);
         process.arg(format!("--wd={}", self.folder.path().display()));
         process.args(["--preserve-credentials", "--"]).args(argv);
+        let path = std::env::var("PATH").unwrap_or_default();
+        process.env("PATH", format!("{}:{path}", self.path("bin").display()));
         process.stdin(Stdio::null());
         process
     }
