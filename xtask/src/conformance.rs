@@ -44,18 +44,6 @@ fn backend_of(root: &Path, scheme: &str) -> String {
     fs::read_to_string(file).map_or_else(|_| scheme.to_owned(), |name| name.trim().to_owned())
 }
 
-/// The peers against which a backend was not yet seen to keep the contract, and why: each says
-/// so itself, in its file `not-proven`. The checks print them and leave them out, so that the
-/// others are held to the suite; `cargo xtask conformance SCHEME` runs them all the same.
-pub(crate) fn not_proven(root: &Path) -> Result<Vec<(String, String)>> {
-    let file = |scheme: &str| root.join("tests/peers").join(scheme).join("not-proven");
-    let reason = |scheme: String| {
-        let reason = fs::read_to_string(file(&scheme)).ok()?;
-        Some((scheme, reason.trim().to_owned()))
-    };
-    Ok(schemes(root)?.into_iter().filter_map(reason).collect())
-}
-
 /// The cases that the checks run where the whole suite takes too long for them, each a name or the
 /// beginning of some, from the file `checks` of the peer. Nothing stands for all.
 fn checked(root: &Path, scheme: &str) -> Result<Vec<String>> {
