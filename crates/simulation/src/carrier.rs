@@ -53,6 +53,10 @@ impl Line {
                 let (status, body) = self.route(&mut state, &request);
                 let lost = world.strikes(&mut state, |f| f.github_unanswered);
                 let (method, path) = (&request.method, request.url.path());
+                let message = method == "GET" && path.ends_with("/messages");
+                if message && status == 200 && !lost {
+                    world.heard_of_sets(&mut state);
+                }
                 world.note(
                     &mut state,
                     format_args!("{method} {path} {status}, lost: {lost}"),

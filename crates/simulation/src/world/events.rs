@@ -244,17 +244,30 @@ impl World {
         }
     }
 
+    /// A message of a scale set has come, and with it how many of its jobs there are.
+    pub(crate) fn heard_of_sets(&self, state: &mut State) {
+        let heard = Instant::now() + DECIDED_BEFORE;
+        let sets = self.plan.pools.iter();
+        let sets: Vec<&PoolPlan> = sets.filter(|p| p.source == Source::ScaleSet).collect();
+        for (until, job) in &mut state.unheard {
+            let labels = &state.hub.jobs[job].labels;
+            if sets.iter().any(|set| set.fits(labels)) {
+                *until = heard.min(*until);
+            }
+        }
+    }
+
     /// Tells whoever listens what became of a job: scale sets by their queues, and where a pool
     /// needs them by webhooks, once, twice or never, and some time later.
     fn tell(&self, state: &mut State, job: u64, action: &str) {
         self.news.notify_waiters();
+        let begun = (action != "queued").then_some(job);
+        let until = Instant::now() + self.old_news();
+        state.unheard.extend(begun.map(|job| (until, job)));
         let all_sets = |pool: &PoolPlan| pool.source == Source::ScaleSet;
         if self.plan.pools.iter().all(all_sets) {
             return;
         }
-        let begun = (action != "queued").then_some(job);
-        let until = Instant::now() + self.old_news();
-        state.unheard.extend(begun.map(|job| (until, job)));
         if self.strikes(state, |f| f.webhook_lost) {
             return;
         }
