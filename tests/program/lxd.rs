@@ -20,6 +20,9 @@ use support::{Place, REPO};
 
 const POOL: &str = "test";
 
+/// The server, which one test at a time has for its instances.
+static SERVER: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 /// Proves where a job runs.
 const SCRIPT: &str = r#"test "$(systemd-detect-virt --container)" = lxc && test "$(id -un)" = runner
     && case $(cat /etc/hostname) in test-*) ;; *) exit 1 ;; esac"#;
@@ -109,6 +112,14 @@ fn runners(place: &Place, state: &str) -> BTreeSet<String> {
         .collect()
 }
 
+/// The classes of what failed.
+fn failures(place: &Place) -> BTreeSet<String> {
+    let output = place.command(&["failures", "list", "--json"]);
+    let failures: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap_or_default();
+    let class = |failure: &Value| failure["class"].as_str().unwrap().to_owned();
+    failures.iter().map(class).collect()
+}
+
 fn queue(place: &Place, jobs: usize) {
     for _ in 0..jobs {
         let mut spec = JobSpec::new(REPO, &["self-hosted", "container"]);
@@ -193,6 +204,7 @@ fn opens_a_shell(place: &Place, name: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn jobs_run_in_containers_and_what_breaks_is_mended() {
+    let _alone = SERVER.lock().await;
     let before = inventory();
     let place = Place::new("").await;
     let limits = "limits = { memory_bytes = 1073741824, processes = 2000 }";
@@ -250,6 +262,21 @@ async fn jobs_run_in_containers_and_what_breaks_is_mended() {
         place.sim.runners().is_empty()
     })
     .await;
+    assert_eq!(manager.terminate(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_that_does_not_start_is_a_failed_launch() {
+    let _alone = SERVER.lock().await;
+    let place = Place::new("").await;
+    let no_init = r#"config = { "raw.lxc" = "lxc.init.cmd = /nowhere" }"#;
+    configure(&place, &format!("{}\n{no_init}", by_socket()));
+    let manager = place.start();
+    until(&place, "the failure is recorded", |place| {
+        !failures(place).is_empty()
+    })
+    .await;
+    assert!(!failures(&place).contains("boot"), "{:?}", failures(&place));
     assert_eq!(manager.terminate(), Some(0));
 }
 

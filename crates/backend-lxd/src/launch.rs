@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use reqwest::Method;
 use runner_manager_core::{
-    CloudInstance, Effect, Error, ErrorKind, LaunchSpec, Result, RunnerName, Secret,
+    CloudInstance, CloudRunnerState, Effect, Error, ErrorKind, LaunchSpec, Result, RunnerName,
+    Secret,
 };
 use serde_json::json;
 
-use crate::api::was_started;
+use crate::api::{state, was_started};
 use crate::cloud::{LxdCloud, show};
 use crate::operation::Deadline;
 use crate::request::{self, START, USER_DATA_KEY};
@@ -145,7 +146,13 @@ impl Launch<'_> {
         let client = &self.cloud.client;
         client.settle(&self.instance, self.deadline).await?;
         match remove::find(self.cloud, self.name).await? {
-            Some(instance) if was_started(&instance) => Ok(()),
+            Some(instance) if runs(&instance) => Ok(()),
+            // What the other launch started may have ended since.
+            Some(instance)
+                if error.kind() == ErrorKind::AlreadyExists && was_started(&instance) =>
+            {
+                Ok(())
+            }
             _ => Err(error),
         }
     }
@@ -165,4 +172,9 @@ fn is_refused(error: &Error) -> bool {
         error.kind(),
         ErrorKind::InvalidRequest | ErrorKind::AlreadyExists
     )
+}
+
+/// Whether an instance runs: one whose start failed counts as started, and does not.
+fn runs(instance: &Instance) -> bool {
+    state(&instance.status, true) == CloudRunnerState::Active
 }

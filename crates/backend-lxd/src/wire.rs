@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use jiff::Timestamp;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 /// The frame of every answer but files.
@@ -19,6 +19,13 @@ pub(crate) struct Envelope {
     pub(crate) error: String,
     #[serde(default)]
     pub(crate) error_code: u16,
+}
+
+/// Incus shows an instance that it is about to delete with `null` for its configuration.
+fn null_is_empty<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<BTreeMap<String, String>, D::Error> {
+    Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
 /// `GET /1.0`.
@@ -74,7 +81,7 @@ pub(crate) struct Instance {
     /// Before 1971 when it was never started.
     #[serde(default)]
     pub(crate) last_used_at: Timestamp,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_empty")]
     pub(crate) config: BTreeMap<String, String>,
     #[serde(default)]
     pub(crate) state: Option<State>,
@@ -133,7 +140,7 @@ pub(crate) struct ImageType {
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct Volume {
     pub(crate) name: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_empty")]
     pub(crate) config: BTreeMap<String, String>,
     #[serde(default)]
     pub(crate) used_by: Option<Vec<String>>,
@@ -142,4 +149,17 @@ pub(crate) struct Volume {
     /// Missing on older servers.
     #[serde(default)]
     pub(crate) created_at: Option<Timestamp>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_instance_that_goes_is_read() {
+        let text = r#"{"name": "a", "status": "Stopped", "created_at": "2026-11-29T05:49:35Z",
+            "last_used_at": "2026-11-29T05:49:35Z", "config": null, "state": null}"#;
+        let instance: Instance = serde_json::from_str(text).expect("an instance");
+        assert!(instance.config.is_empty());
+    }
 }
