@@ -44,8 +44,12 @@ fn backend_of(root: &Path, scheme: &str) -> String {
     fs::read_to_string(file).map_or_else(|_| scheme.to_owned(), |name| name.trim().to_owned())
 }
 
+/// What in the file `checks` of a peer begins so is a test of the whole program.
+const OF_PROGRAM: &str = "program::";
+
 /// The cases that the checks run where the whole suite takes too long for them, each a name or the
-/// beginning of some, from the file `checks` of the peer. Nothing stands for all.
+/// beginning of some, from the file `checks` of the peer; and in the same way tests of the whole
+/// program. Nothing stands for all.
 fn checked(root: &Path, scheme: &str) -> Result<Vec<String>> {
     let file = root.join("tests/peers").join(scheme).join("checks");
     if !file.exists() {
@@ -165,6 +169,10 @@ fn test(
     let written = folder.join(format!("{scheme}.md"));
     // A page of an earlier run must not be taken for this one's.
     let _ = fs::remove_file(&written);
+    let (of_program, cases): (Vec<&str>, Vec<&str>) = cases
+        .iter()
+        .map(String::as_str)
+        .partition(|case| case.starts_with(OF_PROGRAM));
     let backend = backend_of(root, scheme);
     // What is tested beside the suite is tested once for each backend.
     let beside = if backend == scheme { "*" } else { "" };
@@ -181,19 +189,30 @@ fn test(
         .env("CONFORMANCE_REPORT", &written)
         .env("CONFORMANCE_JUNIT", folder.join(format!("{scheme}.xml")));
     process::stream(&mut test)?;
-    program(root, &backend, page, env)?;
+    program(root, &backend, page, &of_program, env)?;
     Ok(written)
 }
 
-/// Runs the tests of the whole program on this backend, where it has some.
-fn program(root: &Path, backend: &str, page: Page, env: &[(String, String)]) -> Result<()> {
+/// Runs the tests of the whole program on this backend, where it has some: these, or all.
+fn program(
+    root: &Path,
+    backend: &str,
+    page: Page,
+    tests: &[&str],
+    env: &[(String, String)],
+) -> Result<()> {
     if !root.join(format!("tests/program/{backend}.rs")).exists() {
         return Ok(());
     }
     let mut test = process::cargo(root);
     test.arg("test")
         .args(selection(page, workspace::PROGRAM, Some(backend)))
-        .args(["--test", backend])
+        .args(["--test", backend, "--"])
+        .args(
+            tests
+                .iter()
+                .filter_map(|name| name.strip_prefix(OF_PROGRAM)),
+        )
         .envs(env.iter().map(|(key, value)| (key, value)));
     process::stream(&mut test)
 }
