@@ -117,18 +117,19 @@ async fn run(shell: Command, script: &str, limit: Duration) -> End {
             stderr: kept(&output.stderr),
         },
         // The machine has ended.
-        Ok(Err(_)) => End {
-            status: "Undeliverable",
+        Ok(Err(_)) => End::without_output("Undeliverable"),
+        Err(_) => End::without_output("TimedOut"),
+    }
+}
+
+impl End {
+    fn without_output(status: &'static str) -> Self {
+        Self {
+            status,
             code: -1,
             stdout: String::new(),
             stderr: String::new(),
-        },
-        Err(_) => End {
-            status: "TimedOut",
-            code: -1,
-            stdout: String::new(),
-            stderr: String::new(),
-        },
+        }
     }
 }
 
