@@ -55,6 +55,10 @@ impl Endpoint {
             Some(tls) => (with_tls(builder, tls)?, tls.url.clone(), None),
             None => {
                 let socket = find_socket(config.socket.as_deref())?;
+                // LXD takes the next connection of its socket only when the one before has sent its
+                // first bytes. A client that pools connections opens some that it then does not
+                // use, and every start of an instance would wait for them.
+                let builder = builder.pool_max_idle_per_host(0);
                 (
                     builder.unix_socket(socket.clone()),
                     socket_base()?,
@@ -216,5 +220,39 @@ impl ServerCertVerifier for Pinned {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.authority.supported_verify_schemes()
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test")]
+mod tests {
+    use super::*;
+    use serde_json::json;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::UnixListener;
+
+    const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}";
+
+    /// A pool of connections opens one more for a request that then takes another, which was free
+    /// first. So a client of the socket has none.
+    #[tokio::test]
+    async fn each_request_to_a_socket_has_its_own_connection() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("unix.socket");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let config = json!({"socket": socket, "image": {"alias": "x"}});
+        let endpoint = Endpoint::new(&serde_json::from_value(config).unwrap()).unwrap();
+        for _ in 0..2 {
+            let asked = endpoint.http.get(endpoint.base.clone()).send();
+            let served = async {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                assert!(stream.read(&mut [0; 1024]).await.unwrap() > 0);
+                stream.write_all(ANSWER).await.unwrap();
+                stream
+            };
+            let both = async { tokio::join!(asked, served) };
+            let (answer, _open) = tokio::time::timeout(CONNECT, both).await.unwrap();
+            assert_eq!(answer.unwrap().text().await.unwrap(), "{}");
+        }
     }
 }
