@@ -1,7 +1,7 @@
 //! The conformance suite, backend by backend.
 
 use crate::failure::{Failure, Result};
-use crate::peers::Peer;
+use crate::peers::{Installation, Peer};
 use crate::{process, workspace};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -88,6 +88,13 @@ pub(crate) fn select(root: &Path, wanted: &[String], without: &[String]) -> Resu
         return Err(Failure::new("no backend is left to run the suite against"));
     }
     Ok(schemes)
+}
+
+/// Begins to install the peers that a run of the whole suite needs.
+pub(crate) fn install_beside(root: &Path, without: &[String]) -> Result<Installation> {
+    let schemes = select(root, &["all".to_owned()], without)?;
+    let peers = schemes.iter().map(|scheme| Peer::of(root, scheme));
+    Ok(Installation::of(peers.collect()))
 }
 
 /// Runs the suite for these schemes, each against its peer, and goes on when one fails.

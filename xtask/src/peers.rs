@@ -2,14 +2,16 @@
 //!
 //! `tests/peers/SCHEME/up.sh` installs what is missing, starts the servers and writes
 //! `KEY=VALUE` lines to `$PEER_STATE/env`; `down.sh` stops exactly what `up.sh` started. Where
-//! `$PEER_RUNNER` is set, it is the stand-in runner, built already. A backend without an `up.sh`
-//! needs no peer.
+//! `$PEER_RUNNER` is set, it is the stand-in runner, built already; where `$PEER_INSTALL_ONLY` is,
+//! `up.sh` ends before it starts a server. A backend without an `up.sh` needs no peer.
 
 use crate::failure::{Failure, Result};
 use crate::{process, workspace};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::thread::JoinHandle;
+use std::time::Instant;
 
 /// How long a peer may take to install and start, and to stop, in seconds.
 const UP_WITHIN: u32 = 1_500;
@@ -110,7 +112,32 @@ impl Peer {
         parse(&text)
     }
 
+    /// Installs what is missing, without a word unless it fails, and starts nothing.
+    fn install(&self) -> Result<()> {
+        if !self.is_needed() {
+            return Ok(());
+        }
+        fs::create_dir_all(&self.state)
+            .map_err(Failure::because("cannot make the peer's folder"))?;
+        let mut script = self.command("up.sh", UP_WITHIN);
+        let output = process::capture(script.env("PEER_INSTALL_ONLY", "yes"))?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let said = String::from_utf8_lossy(&output.stderr);
+        Err(Failure::new(format!(
+            "the peer of `{}` is not installed ({}): {}",
+            self.scheme,
+            output.status,
+            said.trim_end()
+        )))
+    }
+
     fn script(&self, name: &str, seconds: u32) -> Result<()> {
+        process::stream(&mut self.command(name, seconds))
+    }
+
+    fn command(&self, name: &str, seconds: u32) -> Command {
         // `timeout` kills what hangs, with all of its children.
         let mut command = Command::new("timeout");
         command
@@ -120,7 +147,37 @@ impl Peer {
             .env("PEER_STATE", &self.state)
             .envs(self.runner.iter().map(|program| ("PEER_RUNNER", program)))
             .stdin(Stdio::null());
-        process::stream(&mut command)
+        command
+    }
+}
+
+/// Peers that are being installed beside other work. Dropped, it waits for them.
+#[derive(Debug)]
+pub(crate) struct Installation(Option<JoinHandle<()>>);
+
+impl Installation {
+    /// Begins to install these, one after the other.
+    ///
+    /// What fails is only told of: the peer's start tries again, and fails loudly.
+    pub(crate) fn of(peers: Vec<Peer>) -> Self {
+        let install = move || {
+            let start = Instant::now();
+            for failure in peers.iter().filter_map(|peer| peer.install().err()) {
+                println!("{failure}");
+            }
+            let seconds = start.elapsed().as_secs();
+            println!("the peers were installed beside other steps, in {seconds} s");
+        };
+        Self(Some(std::thread::spawn(install)))
+    }
+}
+
+impl Drop for Installation {
+    fn drop(&mut self) {
+        if let Some(installing) = self.0.take() {
+            // A panic has told of itself.
+            let _ = installing.join();
+        }
     }
 }
 

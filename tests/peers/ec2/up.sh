@@ -21,6 +21,8 @@ if ! cmp -s "$here/requirements.txt" "$venv/installed"; then
     "$venv/bin/pip" install --quiet --disable-pip-version-check -r "$here/requirements.txt"
     cp "$here/requirements.txt" "$venv/installed"
 fi
+# Its caller wants no server yet.
+[ -z "${PEER_INSTALL_ONLY:-}" ] || exit 0
 
 if ! is_running; then
     port=$("$venv/bin/python" -c \

@@ -19,6 +19,7 @@ install_incus() {
 }
 
 [ -x "$DAEMON" ] && command -v incus >/dev/null && command -v mkfs.btrfs >/dev/null || install_incus
+end_if_only_installed
 
 # The packages of LXD and of Incus both give root a range of users, and two cannot be had at once.
 # `peer_down` puts them back.

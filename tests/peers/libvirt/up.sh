@@ -13,8 +13,12 @@ root=$(readlink -f -- "$here/../../..")
 mkdir -p "$PEER_STATE" "$cache"
 
 install_packages
-program=$(build_runner)
 make_kernel
+if [ -n "${PEER_INSTALL_ONLY:-}" ]; then
+    "$here/../rootfs/build.sh" "${PEER_STATE%/*}/rootfs"
+    exit
+fi
+program=$(build_runner)
 make_image "$program"
 for host in $hosts; do
     start_host "$host"

@@ -54,6 +54,14 @@ install_packages() {
     fi
 }
 
+# Ends the script where its caller wants no server yet, with all that can be had without one.
+end_if_only_installed() {
+    if [ -n "${PEER_INSTALL_ONLY:-}" ]; then
+        "$here/../rootfs/build.sh" "$(dirname "$PEER_STATE")/rootfs" || fail 'cannot build the root file system'
+        exit 0
+    fi
+}
+
 start_daemon() {
     if daemon_pid >/dev/null; then
         return

@@ -16,6 +16,7 @@ mkdir -p "$STATE"/{etc,log,run,python,nova,glance/images,keystone,neutron,cinder
 exec 9>"$STATE/run/up.lock"
 flock -n 9 || die "another up.sh runs on $STATE"
 install_packages
+[ -z "${PEER_INSTALL_ONLY:-}" ] || exit 0
 
 # ---- The network of the servers.
 if ! ip netns list | grep -qw "$NETNS"; then

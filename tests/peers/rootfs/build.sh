@@ -2,17 +2,16 @@
 # Builds the root file system that the peers with real guests share: Debian with systemd and
 # cloud-init, and the stand-in runner in /opt/actions-runner. Needs root and Debian.
 #
-# usage: build.sh CACHE PROGRAM [PACKAGE…]
+# usage: build.sh CACHE [PROGRAM]
 # CACHE     an absolute folder; what was built before from the same parts is taken from there
-# PROGRAM   the program `github-sim`, which plays the runner
-# PACKAGE   more packages to install
+# PROGRAM   the program `github-sim`, which plays the runner; without it only what takes time is
+#           built, for a later call
 # Prints the path of a tar archive, named by its content.
 set -euo pipefail
 umask 022
 here=$(dirname -- "$(readlink -f -- "$0")")
-cache=$1 program=$2
-shift 2
-packages=(ca-certificates cloud-init dbus iproute2 procps sudo systemd-sysv udev "$@")
+cache=$1 program=${2:-}
+packages=(ca-certificates cloud-init dbus iproute2 procps qemu-guest-agent sudo systemd-sysv udev)
 
 # The folder's lock: two peers may ask at the same time.
 mkdir -p "$cache"
@@ -51,6 +50,11 @@ if [ ! -e "$base" ]; then
         --customize-hook='rm -f "$1/etc/hostname" "$1/etc/machine-id"; : >"$1/etc/machine-id"' \
         bookworm "$base.new" "${sources[@]}" >&2
     mv "$base.new" "$base"
+fi
+
+if [ -z "$program" ]; then
+    echo "$base"
+    exit
 fi
 
 # The runner is the only part that a build of this tree changes. It is stripped: a debug build is
