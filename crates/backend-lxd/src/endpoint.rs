@@ -224,7 +224,6 @@ impl ServerCertVerifier for Pinned {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test")]
 mod tests {
     use super::*;
     use serde_json::json;
