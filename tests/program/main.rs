@@ -6,6 +6,7 @@ mod demo;
 mod faults;
 mod kill;
 mod operate;
+mod own_backend;
 mod redelivery;
 mod render;
 mod scale_sets;

@@ -125,12 +125,17 @@ uid_count = 100
 
     /// The manager, at work.
     pub(crate) fn start(&self) -> Manager {
+        self.start_program(Path::new(PROGRAM))
+    }
+
+    /// Another build of the manager, at work.
+    pub(crate) fn start_program(&self, program: &Path) -> Manager {
         let log = fs::OpenOptions::new()
             .create(true)
             .append(true)
             .open(self.path("log"))
             .unwrap();
-        let child = Command::new(PROGRAM)
+        let child = Command::new(program)
             .args(["run", "--config"])
             .arg(self.path("config.toml"))
             .stdin(Stdio::null())

@@ -61,7 +61,8 @@ enum Command {
     },
     /// Write the generated files that are committed
     Generate,
-    /// Run the demo several times and print the medians of its latencies, then the bench of the fleet
+    /// Run the demo several times and print the medians of its latencies, then the benches of the
+    /// fleet and of whole processes
     Bench {
         /// How often to run the demo
         #[arg(long, default_value = "3")]

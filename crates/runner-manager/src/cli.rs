@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{CommandFactory, Parser, Subcommand};
-use runner_manager_core::{Error, ErrorKind, Result};
+use runner_manager_core::{Backend, Error, ErrorKind, Result};
 use runner_manager_fleet::FlushMode;
 use runner_manager_store::Live;
 
@@ -213,7 +213,11 @@ impl Deadline {
     }
 }
 
-pub(crate) fn main() -> ExitCode {
+pub(crate) fn main(added: &[&'static Backend]) -> ExitCode {
+    if let Err(error) = backends::add(added) {
+        eprintln!("error: {error}");
+        return ExitCode::FAILURE;
+    }
     let arguments = Arguments::parse();
     let level = match arguments.command {
         Command::Run(_) => "info",

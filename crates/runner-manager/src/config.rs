@@ -1,6 +1,7 @@
 //! The configuration file.
 
 mod pool;
+mod sections;
 mod text;
 
 use std::collections::HashSet;
@@ -15,6 +16,7 @@ use runner_manager_fleet::{FleetConfig, PoolConfig};
 use runner_manager_github::{AppKey, Auth, GitHub, GitHubConfig};
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::json;
 use url::{Host, Url};
 
 use crate::backends;
@@ -329,11 +331,21 @@ impl Config {
     }
 }
 
+/// The keys that every pool may have, which are no names of backends.
+pub(crate) fn keys_of_pools() -> Vec<String> {
+    let schema = schemars::schema_for!(Pool).to_value();
+    let keys = schema["properties"].as_object().into_iter().flatten();
+    keys.map(|(key, _)| key.clone()).collect()
+}
+
 /// The JSON schema of the file, with the sections of the backends that are compiled in.
 pub(crate) fn schema() -> serde_json::Value {
     let mut root = schemars::schema_for!(Config).to_value();
     for (scheme, backend) in backends::all() {
-        let Some(backend) = backend else { continue };
+        let Some(backend) = backend else {
+            root["$defs"]["Pool"]["properties"][scheme] = json!({ "type": "object" });
+            continue;
+        };
         let mut section = (backend.schema)().to_value();
         let Some(fields) = section.as_object_mut() else {
             continue;
@@ -388,6 +400,12 @@ mod tests {
                 "backend = \"zzz\"",
                 "unknown backend `zzz`",
             ),
+            (
+                "[pool.process]",
+                "[pool.lxd]\n[pool.process]",
+                "`[pool.lxd]` is not read by the backend `process`",
+            ),
+            ("[pool.process]", "[pool.zzz]\n[pool.process]", "`zzz`"),
             ("name = \"small\"", "name = \"a/b\"", "set `prefix`"),
             ("[\"small\"]", "[\"a;b\"]", "holds ';'"),
             ("[\"small\"]", "[]", "is empty"),

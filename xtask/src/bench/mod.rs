@@ -1,5 +1,5 @@
 //! The demo, run several times, and the medians of what it measured; then how fast the fleet follows
-//! demand.
+//! demand, within one process and as whole processes.
 
 mod report;
 mod stages;
@@ -13,9 +13,11 @@ use std::path::Path;
 
 /// Where the bench of the fleet is.
 const SERVER: &str = "runner-manager-server";
+/// The simulated GitHub.
+const GITHUB: &str = "runner-manager-github-sim";
 
 /// Builds the program for release, runs its demo `runs` times and prints the tables; then runs the
-/// bench of the fleet, which prints its own figures.
+/// benches of the fleet and of whole processes, which print their own figures.
 pub(crate) fn run(root: &Path, runs: NonZeroU32, jobs: NonZeroU32) -> Result<()> {
     process::stream(process::cargo(root).args(["build", "--release", "--package", PROGRAM]))?;
     let mut done = Vec::new();
@@ -27,7 +29,23 @@ pub(crate) fn run(root: &Path, runs: NonZeroU32, jobs: NonZeroU32) -> Result<()>
         done.push(run);
     }
     println!("\n{}\n{}", report::runs(&done), report::stages(&done)?);
-    process::stream(process::cargo(root).args(["bench", "--package", SERVER, "--bench", "fleet"]))
+    process::stream(process::cargo(root).args(["bench", "--package", SERVER, "--bench", "fleet"]))?;
+    // The processes that the last bench starts.
+    let others = [
+        "--package",
+        PROGRAM,
+        "--example",
+        "instant",
+        "--package",
+        GITHUB,
+    ];
+    let others = others.iter().chain(&["--bin", "github-sim"]);
+    process::stream(
+        process::cargo(root)
+            .args(["build", "--release"])
+            .args(others),
+    )?;
+    process::stream(process::cargo(root).args(["bench", "--package", PROGRAM, "--bench", "whole"]))
 }
 
 fn demo(root: &Path, jobs: NonZeroU32) -> std::process::Command {

@@ -7,7 +7,6 @@ use std::path::Path;
 const ROOT: &str = "Cargo.toml";
 const PROGRAM: &str = "crates/runner-manager/Cargo.toml";
 const TABLE: &str = "crates/runner-manager/src/backends.rs";
-const CONFIG: &str = "crates/runner-manager/src/config/pool.rs";
 const CAPABILITY: &str = "crates/core/src/capability.rs";
 
 /// One more line in a file, before the first that the marker begins, and indented like it.
@@ -18,7 +17,7 @@ struct Line {
 }
 
 /// Adds the crate to the workspace's dependencies, the feature and the dependency to the
-/// program, the line to the table and to its test, and the section to the configuration.
+/// program, and the line to the table and to its test.
 pub(super) fn wire(root: &Path, scheme: &str) -> Result<()> {
     let lines = lines(scheme);
     // All are looked for before any is written.
@@ -34,7 +33,7 @@ pub(super) fn wire(root: &Path, scheme: &str) -> Result<()> {
     extend_test(root, scheme)
 }
 
-fn lines(scheme: &str) -> [Line; 6] {
+fn lines(scheme: &str) -> [Line; 4] {
     let krate = format!("runner-manager-backend-{scheme}");
     [
         Line {
@@ -56,19 +55,6 @@ fn lines(scheme: &str) -> [Line; 6] {
             file: TABLE,
             before: "\"process\" => ",
             text: format!("\"{scheme}\" => runner_manager_backend_{scheme};"),
-        },
-        Line {
-            file: CONFIG,
-            before: "process: Option<toml::Table>,",
-            // The attribute above is then the new field's, and this one that of `process`.
-            text: format!(
-                "{scheme}: Option<toml::Table>,\n#[schemars(with = \"Option<serde_json::Map<String, serde_json::Value>>\")]"
-            ),
-        },
-        Line {
-            file: CONFIG,
-            before: "_ => &self.process",
-            text: format!("\"{scheme}\" => &self.{scheme},"),
         },
     ]
 }

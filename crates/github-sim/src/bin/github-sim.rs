@@ -3,13 +3,17 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use runner_manager_github_sim::{Sim, SimConfig, stand_in_main, write_runner_folder};
+use runner_manager_github_sim::{
+    Sim, SimConfig, WebhookConfig, stand_in_main, write_runner_folder,
+};
 
-const USAGE: &str = "usage: github-sim [--port PORT] [--token TOKEN] [--runner-folder DIR]
+const USAGE: &str =
+    "usage: github-sim [--port PORT] [--token TOKEN] [--runner-folder DIR] [--webhook URL]
 Serves a GitHub on 127.0.0.1 until it gets SIGINT or SIGTERM, and prints its URL and token.
 --port PORT          the port; any free one when left out
 --token TOKEN        the personal token, also from GITHUB_SIM_TOKEN; random when left out
---runner-folder DIR  lay out a stand-in runner in DIR first";
+--runner-folder DIR  lay out a stand-in runner in DIR first
+--webhook URL        send `workflow_job` events there, signed with GITHUB_SIM_WEBHOOK_SECRET";
 
 fn main() -> ExitCode {
     if let Some(code) = stand_in_main() {
@@ -39,6 +43,12 @@ fn serve() -> Result<(), String> {
                 config.port = value()?.parse().map_err(odd)?;
             }
             "--token" => config.token = Some(value()?),
+            "--webhook" => {
+                let secret = std::env::var("GITHUB_SIM_WEBHOOK_SECRET")
+                    .map_err(|_| "--webhook needs GITHUB_SIM_WEBHOOK_SECRET".to_owned())?;
+                let url = value()?;
+                config.webhook = Some(WebhookConfig { url, secret });
+            }
             "--runner-folder" => folder = Some(PathBuf::from(value()?)),
             "--help" | "-h" => {
                 println!("{USAGE}");

@@ -16,12 +16,14 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use url::Url;
 
+use super::sections::Sections;
 use super::{Config, five_minutes, is_local, wrong};
 use crate::backends;
 use crate::services::Services;
 
+/// `remote` derives a function in place of the trait, which `sections` implements by it.
 #[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, remote = "Self")]
 pub(crate) struct Pool {
     pub(crate) name: String,
     #[schemars(with = "Option<String>")]
@@ -61,19 +63,9 @@ pub(crate) struct Pool {
     replace_at_once: usize,
     #[serde(rename = "schedule", default)]
     schedules: Vec<ScheduleSection>,
-    // The sections of the backends, whose schemas take their places in that of the file.
-    #[schemars(with = "Option<serde_json::Map<String, serde_json::Value>>")]
-    ec2: Option<toml::Table>,
-    #[schemars(with = "Option<serde_json::Map<String, serde_json::Value>>")]
-    external: Option<toml::Table>,
-    #[schemars(with = "Option<serde_json::Map<String, serde_json::Value>>")]
-    libvirt: Option<toml::Table>,
-    #[schemars(with = "Option<serde_json::Map<String, serde_json::Value>>")]
-    lxd: Option<toml::Table>,
-    #[schemars(with = "Option<serde_json::Map<String, serde_json::Value>>")]
-    openstack: Option<toml::Table>,
-    #[schemars(with = "Option<serde_json::Map<String, serde_json::Value>>")]
-    process: Option<toml::Table>,
+    /// The sections of backends.
+    #[serde(skip)]
+    pub(super) sections: Sections,
 }
 
 /// A time with another number of waiting runners.
@@ -180,6 +172,14 @@ impl Pool {
         }
         self.services.check().map_err(named)?;
         backends::find(&self.backend).map_err(named)?;
+        let mut others = self.sections.keys().filter(|s| **s != self.backend);
+        if let Some(other) = others.next() {
+            let message = format!(
+                "`[pool.{other}]` is not read by the backend `{}`; remove it",
+                self.backend
+            );
+            return at(&message);
+        }
         Ok(())
     }
 
@@ -278,15 +278,8 @@ impl Pool {
 
     /// The section of its backend.
     pub(crate) fn section(&self) -> Result<serde_json::Value> {
-        let section = match self.backend.as_str() {
-            "ec2" => &self.ec2,
-            "external" => &self.external,
-            "libvirt" => &self.libvirt,
-            "lxd" => &self.lxd,
-            "openstack" => &self.openstack,
-            _ => &self.process,
-        };
-        serde_json::to_value(section.clone().unwrap_or_default())
+        let section = self.sections.get(&self.backend).cloned();
+        serde_json::to_value(section.unwrap_or_default())
             .map_err(|e| wrong("cannot read the backend's section").with_source(e))
     }
 

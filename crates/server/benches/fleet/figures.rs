@@ -15,17 +15,10 @@ pub(crate) fn latencies(what: &str, mut all: Vec<Duration>) {
     );
 }
 
-/// The most memory that this process had, in MiB.
-pub(crate) fn peak_memory() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+/// The most memory that a process had, by its pid or `self`, in MiB.
+pub(crate) fn peak_memory(pid: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let kib = line.unwrap().split_whitespace().next().unwrap();
     kib.parse::<u64>().unwrap() / 1_024
-}
-
-/// The CPU time that this thread has used.
-pub(crate) fn cpu_of_thread() -> Duration {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
-    let nanoseconds = text.split_whitespace().next().unwrap();
-    Duration::from_nanos(nanoseconds.parse().unwrap())
 }

@@ -132,7 +132,7 @@ async fn burst() {
     println!(
         "{COUNT} webhooks: {:.0} accepted a second, {stored} jobs stored, at most {} MiB of memory, sender and simulated GitHub included",
         f64::from(u32::try_from(COUNT).unwrap()) / took.as_secs_f64(),
-        figures::peak_memory()
+        figures::peak_memory("self")
     );
     let answers = sent.iter().map(|sent| sent.answered).collect();
     figures::latencies("webhook to answer, 64 at once", answers);

@@ -13,7 +13,6 @@ use runner_manager_store::{NewRunner, RunnerState, Store};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use crate::figures::cpu_of_thread;
 use crate::recorder::Recorder;
 use crate::{HOUR, LABEL, PATIENCE, pool};
 
@@ -133,6 +132,13 @@ async fn looked(lists: &Lists, times: usize) {
     let mut looks = lists.looks.subscribe();
     let enough = tokio::time::timeout(PATIENCE, looks.wait_for(|looks| *looks >= times)).await;
     enough.expect("GitHub is not looked at").unwrap();
+}
+
+/// The CPU time that this thread has used.
+fn cpu_of_thread() -> Duration {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    let nanoseconds = text.split_whitespace().next().unwrap();
+    Duration::from_nanos(nanoseconds.parse().unwrap())
 }
 
 /// Everything but the database runs on this thread, whose CPU time is read.

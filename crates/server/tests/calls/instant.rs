@@ -1,20 +1,20 @@
 //! A backend whose instances are there at once: each is a task that runs one job.
 
+#[path = "listen.rs"]
+mod listen;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use futures::stream::{self, BoxStream, StreamExt};
 use jiff::Timestamp;
-use reqwest::{Client, StatusCode};
+use reqwest::Client;
 use runner_manager_core::{
     Capability, CloudRunnerInstance, CloudRunnerManager, CloudRunnerState, CreateRunner,
     HealthState, InstanceId, NamePrefix, RemoveToken, Result, RunnerCredential, RunnerMetrics,
     Support,
 };
-use serde_json::{Value, json};
 
 type Map = Arc<Mutex<BTreeMap<InstanceId, CloudRunnerInstance>>>;
 
@@ -51,46 +51,6 @@ impl Instances {
     }
 }
 
-/// The fields of a just-in-time config that the simulator's own protocol needs.
-fn unpack(config: &str) -> (String, Value, Value) {
-    let decode =
-        |text: &str| -> Value { serde_json::from_slice(&STANDARD.decode(text).unwrap()).unwrap() };
-    let files = decode(config);
-    let settings = decode(files[".runner"].as_str().unwrap());
-    let keys = decode(files[".credentials_rsaparams"].as_str().unwrap());
-    let url = settings["serverUrl"].as_str().unwrap().to_owned();
-    (url, settings["agentId"].clone(), keys["secret"].clone())
-}
-
-/// What a listener does: one job, and gone.
-async fn listen(client: Client, config: String) {
-    let (url, runner, secret) = unpack(&config);
-    let post = async |path: String, body: Value| {
-        let sent = client.post(format!("{url}/_runner/{path}")).json(&body);
-        let answer = sent.send().await.unwrap();
-        let status = answer.status();
-        (status, answer.json::<Value>().await.unwrap_or_default())
-    };
-    let hello = json!({ "runner": runner, "secret": secret, "nonce": "one" });
-    let (_, opened) = post("session".into(), hello).await;
-    let session = opened["session"].clone();
-    loop {
-        let (status, job) = post("poll".into(), json!({ "session": session })).await;
-        match status {
-            StatusCode::OK => {
-                let id = &job["id"];
-                let body = json!({ "session": session, "conclusion": "success" });
-                post(format!("jobs/{id}/started"), body.clone()).await;
-                post(format!("jobs/{id}/completed"), body).await;
-                return;
-            }
-            StatusCode::NO_CONTENT => {}
-            // The registration was removed.
-            _ => return,
-        }
-    }
-}
-
 #[async_trait]
 impl CloudRunnerManager for Instances {
     fn name_prefix(&self) -> &NamePrefix {
@@ -121,7 +81,7 @@ impl CloudRunnerManager for Instances {
         let (live, client) = (self.live.clone(), self.client.clone());
         let (config, ended) = (config.expose().to_owned(), id.clone());
         tokio::spawn(async move {
-            listen(client, config).await;
+            listen::listen(client, config).await;
             live.lock().unwrap().remove(&ended);
         });
         Ok(id)
