@@ -171,7 +171,9 @@ async fn whole_run(folder: &Path, log: &Log) -> Outcome {
             networks: Vec::new(),
         })
     };
+    let machine = std::env::var("RUNNER_MANAGER_MACHINE");
     let base = json!({
+        "machine": machine.as_deref().unwrap_or("amd64"),
         "update_packages": false,
         "ca_certificates": [authority],
         "pre_job_script": SPY,

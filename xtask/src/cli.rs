@@ -52,6 +52,9 @@ enum Command {
         #[command(subcommand)]
         action: PeersAction,
     },
+    /// Boot instances of 64-bit ARM as the step `bootstrap` boots those of this machine; QEMU
+    /// translates them, which takes ten times as long
+    BootstrapArm64,
     /// Run the fleet under virtual time and seeded faults
     Simulate(simulation::Options),
     /// Write a new backend: a crate that compiles, its lines in the tables, its peer, its page
@@ -121,6 +124,7 @@ pub(crate) fn run(cli: &Cli) -> Result<()> {
             let schemes = conformance::select(&root, schemes, without)?;
             conformance::run(&root, &schemes, Page::Write)
         }
+        Command::BootstrapArm64 => checks::bootstrap::test_arm64(&root),
         Command::NewBackend { name } => new_backend::run(&root, name),
         Command::Peers { action } => peers(&root, action),
         Command::Simulate(options) => simulation::run(&root, options),

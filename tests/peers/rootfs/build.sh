@@ -2,15 +2,16 @@
 # Builds the root file system that the peers with real guests share: Debian with systemd and
 # cloud-init, and the stand-in runner in /opt/actions-runner. Needs root and Debian.
 #
-# usage: build.sh CACHE [PROGRAM]
+# usage: [MACHINE=arm64] build.sh CACHE [PROGRAM]
 # CACHE     an absolute folder; what was built before from the same parts is taken from there
 # PROGRAM   the program `github-sim`, which plays the runner; without it only what takes time is
 #           built, for a later call
+# MACHINE   Debian's word for the machine; another than this one's must be translated already
 # Prints the path of a tar archive, named by its content.
 set -euo pipefail
 umask 022
 here=$(dirname -- "$(readlink -f -- "$0")")
-cache=$1 program=${2:-}
+cache=$1 program=${2:-} machine=${MACHINE:-amd64}
 packages=(ca-certificates cloud-init dbus iproute2 procps qemu-guest-agent sudo systemd-sysv udev)
 
 # The folder's lock: two peers may ask at the same time.
@@ -23,7 +24,7 @@ digest() {
 }
 
 # The base changes with this folder and the packages, and about once a month with Debian.
-base_key=$( (cat "$here/build.sh" "$here"/overlay/*; echo "${packages[@]}"; date +%Y-%m) | digest)
+base_key=$( (cat "$here/build.sh" "$here"/overlay/*; echo "$machine" "${packages[@]}"; date +%Y-%m) | digest)
 base=$cache/base-$base_key.tar
 if [ ! -e "$base" ]; then
     if ! command -v mmdebstrap >/dev/null; then
@@ -38,6 +39,7 @@ if [ ! -e "$base" ]; then
     done
     include=$(IFS=,; echo "${packages[*]}")
     mmdebstrap --mode=root --format=tar --variant=minbase --include="$include" \
+        --architectures="$machine" --skip=check/qemu \
         --dpkgopt='force-unsafe-io' \
         --dpkgopt='path-exclude=/usr/share/man/*' \
         --dpkgopt='path-exclude=/usr/share/locale/*' \
@@ -69,9 +71,17 @@ if [ ! -e "$whole" ]; then
     strip -o "$runner/bin/Runner.Listener" "$program"
     ln "$runner/bin/Runner.Listener" "$runner/bin/Runner.Worker"
     cp "$scripts"/run.sh "$scripts"/config.sh "$runner"
-    chmod 755 "$stage" "$runner"/*.sh "$runner"/bin/*
+    chmod 755 "$stage" "$stage/opt" "$runner"/*.sh "$runner"/bin/*
+    if [ "$machine" != amd64 ]; then
+        # The runner stays this machine's, and needs its own libraries.
+        ldd "$program" | grep -o '/[^ ]*' | while read -r library; do
+            # Links like /lib lead on in the root file system; /lib64 is its own folder there.
+            case $library in /lib64/*) place=$library ;; *) place=/usr${library#/usr} ;; esac
+            install -D -m 755 "$library" "$stage$place"
+        done
+    fi
     cp "$base" "$whole.new"
-    tar --append --owner=root --group=root --numeric-owner -C "$stage" -f "$whole.new" ./opt/actions-runner
+    tar --append --owner=root --group=root --numeric-owner -C "$stage" -f "$whole.new" .
     # Those of earlier builds are of no use any more.
     rm -f "$cache/rootfs-$base_key-"*.tar
     mv "$whole.new" "$whole"

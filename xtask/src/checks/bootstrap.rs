@@ -1,5 +1,6 @@
 //! What runs on an instance, for real.
 
+use super::translation::Translation;
 use crate::failure::{Failure, Result};
 use crate::{process, tools, workspace};
 use std::fs;
@@ -25,22 +26,36 @@ const SHELLS: &str = "dash,bash,busybox sh";
 
 /// Tests the scripts against Debian's tools, and then in root file systems that boot.
 pub(crate) fn test(root: &Path) -> Result<()> {
-    install()?;
+    install(&NEEDS)?;
     tools::for_all_features(root)?;
     let mut guest = process::cargo(root);
     guest.env("RUNNER_MANAGER_TEST_SHELLS", SHELLS);
     guest.args(["test", "--workspace", "--all-features", "--test", "guest"]);
     process::stream(&mut guest)?;
+    boot(root, "amd64", &[])
+}
 
+/// Boots root file systems of a machine that QEMU translates.
+pub(crate) fn test_arm64(root: &Path) -> Result<()> {
+    let needs = [NEEDS.as_slice(), &[Translation::NEEDS]].concat();
+    install(&needs)?;
+    tools::for_all_features(root)?;
+    let _translated = Translation::start()?;
+    boot(root, "arm64", &["whole::"])
+}
+
+/// Builds the root file system of a machine, and runs these tests on it, or all.
+fn boot(root: &Path, machine: &str, tests: &[&str]) -> Result<()> {
     let program = workspace::built(root, "github-sim")?;
     let mut rootfs = Command::new("bash");
     rootfs.arg(root.join("tests/peers/rootfs/build.sh"));
     rootfs.arg(workspace::target(root).join("peers/rootfs"));
-    rootfs.arg(program);
+    rootfs.arg(program).env("MACHINE", machine);
     let archive = process::stdout(&mut rootfs)?;
 
     let mut whole = process::cargo(root);
     whole.env("RUNNER_MANAGER_ROOTFS", archive.trim());
+    whole.env("RUNNER_MANAGER_MACHINE", machine);
     whole.args([
         "test",
         "--workspace",
@@ -48,16 +63,16 @@ pub(crate) fn test(root: &Path) -> Result<()> {
         "--test",
         "bootstrap",
     ]);
-    process::stream(whole.args(["--", "--nocapture"]))
+    process::stream(whole.args(["--", "--nocapture"]).args(tests))
 }
 
 /// Installs what is missing, without starting anything.
-fn install() -> Result<()> {
+fn install(needs: &[(&str, &str)]) -> Result<()> {
     let on_path = |program: &str| {
         let path = std::env::var_os("PATH").unwrap_or_default();
         std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
     };
-    let missing = NEEDS.iter().filter(|(program, _)| !on_path(program));
+    let missing = needs.iter().filter(|(program, _)| !on_path(program));
     let missing: Vec<&str> = missing.map(|(_, package)| *package).collect();
     if missing.is_empty() {
         return Ok(());

@@ -1,11 +1,12 @@
 //! What each step does.
 
-mod bootstrap;
+pub(crate) mod bootstrap;
 mod deny;
 mod docs;
 mod features;
 mod rust;
 pub(crate) mod schema;
+mod translation;
 
 use crate::conformance::{self, Page};
 use crate::failure::Result;
