@@ -21,7 +21,7 @@ use super::{Config, five_minutes, is_local, wrong};
 use crate::backends;
 use crate::services::Services;
 
-/// `remote` derives a function in place of the trait, which `sections` implements by it.
+// `remote` derives a function in place of the trait, which `sections` implements by it.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, remote = "Self")]
 pub(crate) struct Pool {
