@@ -153,13 +153,19 @@ impl Fence {
     fn stop_all(&self, deadline: Instant) -> Result<Vec<Seen>> {
         loop {
             let members = self.members_now()?;
-            let moving = members.iter().filter(|seen| !is_stopped(seen));
-            if moving
-                .map(|seen| scan::signal(seen.id, Signal::STOP))
-                .count()
-                == 0
-            {
+            let (stopped, moving): (Vec<&Seen>, Vec<&Seen>) =
+                members.iter().partition(|seen| is_stopped(seen));
+            if moving.is_empty() {
                 return Ok(members);
+            }
+            for seen in moving {
+                scan::signal(seen.id, Signal::STOP);
+                // After `vfork` a parent stops only once its child runs another program. The
+                // child goes on until then, and the next look finds what it became.
+                if seen.state == 'D' {
+                    let children = stopped.iter().filter(|child| child.parent == seen.id.pid);
+                    children.for_each(|child| scan::signal(child.id, Signal::CONT));
+                }
             }
             if Instant::now() >= deadline {
                 return Err(late("processes of the runner do not stop"));
@@ -231,6 +237,54 @@ mod tests {
 
     fn ours(fence: &Fence, all: &[Seen]) -> Vec<i32> {
         fence.of(all).iter().map(|seen| seen.id.pid).collect()
+    }
+
+    /// A parent that starts a program by `vfork` cannot stop before its child runs that program,
+    /// and the child cannot while it is stopped.
+    #[test]
+    fn a_parent_that_waits_for_its_child_to_begin_is_stopped_too() {
+        const SPAWN: &str = "import os, sys; os.posix_spawn('/bin/sleep', ['sleep', '60'], os.environ, \
+            file_actions=[(os.POSIX_SPAWN_OPEN, 0, sys.argv[1], os.O_RDONLY, 0)]); os.wait()";
+        let folder = tempfile::tempdir().unwrap();
+        let fifo = folder.path().join("fifo");
+        let made = std::process::Command::new("mkfifo").arg(&fifo).status();
+        assert!(made.unwrap().success());
+        let marker = format!("fence/{}", std::process::id());
+        let mut child = std::process::Command::new("/usr/bin/python3")
+            .args(["-c", SPAWN])
+            .arg(&fifo)
+            .env(scan::MARKER, &marker)
+            .spawn()
+            .unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        let fence = Fence {
+            cgroup: None,
+            uid: None,
+            main: Some(scan::identity(pid).unwrap()),
+            marker,
+        };
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let begun = || fence.members_now().unwrap().len() == 2;
+        while !begun() {
+            assert!(Instant::now() < deadline, "it starts no program");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let opener = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(200));
+            std::fs::File::options().read(true).write(true).open(fifo)
+        });
+        let stood = fence.freeze(deadline).map(|frozen| {
+            let names = frozen.members.iter().map(|seen| seen.comm.clone());
+            (
+                frozen.members.iter().all(is_stopped),
+                names.collect::<Vec<_>>(),
+            )
+        });
+        fence.kill(deadline).unwrap();
+        child.wait().unwrap();
+        opener.join().unwrap().unwrap();
+        let (stood, names) = stood.unwrap();
+        assert!(stood && names.contains(&"sleep".to_owned()), "{names:?}");
     }
 
     #[test]
