@@ -271,14 +271,34 @@ impl Bench {
 
     /// Cleans up again and again, until nothing is left or the time is up.
     pub(crate) async fn cleaned(&self, manager: &Connected) -> Result<(), Failure> {
+        self.cleaned_with(manager, None).await
+    }
+
+    /// Deletes a runner that may still come to life, and cleans up, until nothing is left.
+    pub(crate) async fn deleted_and_cleaned(
+        &self,
+        manager: &Connected,
+        id: &InstanceId,
+    ) -> Result<(), Failure> {
+        self.cleaned_with(manager, Some(id)).await
+    }
+
+    async fn cleaned_with(
+        &self,
+        manager: &Connected,
+        late: Option<&InstanceId>,
+    ) -> Result<(), Failure> {
         let start = Instant::now();
         let end = start + self.harness.patience();
         loop {
-            let removed = cleanup(manager).await;
+            let mut errors = Vec::new();
+            if let Some(id) = late {
+                errors.extend(manager.delete_runner(id, &token()).await.err());
+            }
+            errors.extend(cleanup(manager).await.errors);
             match self.nothing_left().await {
                 Ok(()) => return Ok(()),
                 Err(left) if Instant::now() > end => {
-                    let errors = removed.errors;
                     return Err(Failure::new(format!("after cleanup {left}; {errors:?}")));
                 }
                 Err(_) => pause(start).await,

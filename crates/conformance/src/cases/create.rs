@@ -197,12 +197,13 @@ pub(super) async fn a_launch_that_hangs_ends_at_its_deadline(b: Bench) -> Verdic
     let manager = b.manager_with(&timings).await?;
     b.harness.fail(&b.prefix, Fault::LaunchHangs).await?;
     let id = InstanceId::random();
-    let hung = manager.create_runner(b.request(id));
+    let hung = manager.create_runner(b.request(id.clone()));
     let hung = b.ends(timings.launch_timeout, hung).await?;
     let kind = hung.as_ref().err().map(Error::kind);
     check!(kind == Some(ErrorKind::TimedOut), "{hung:?}");
     b.harness.mend(&b.prefix).await;
-    b.cleaned(&manager).await?;
+    // What takes effect after the deadline is a runner like any other, which its owner deletes.
+    b.deleted_and_cleaned(&manager, &id).await?;
     Ok(Outcome::Verified)
 }
 
