@@ -46,7 +46,7 @@ if [ ! -e "$base" ]; then
         --dpkgopt='path-exclude=/usr/share/doc/*' \
         --customize-hook="cp $here/overlay/datasources.cfg \$1/etc/cloud/cloud.cfg.d/95-peers.cfg" \
         --customize-hook="cp $here/overlay/wired.network \$1/etc/systemd/network/80-wired.network" \
-        --customize-hook='install -d -m 700 "$1/var/lib/cloud/seed"' \
+        --customize-hook='install -d -m 700 "$1/var/lib/cloud/seed/nocloud-net"' \
         --customize-hook='chroot "$1" systemctl --quiet enable systemd-networkd' \
         --customize-hook='chroot "$1" systemctl --quiet mask systemd-networkd-wait-online.service apt-daily.timer apt-daily-upgrade.timer e2scrub_reap.service' \
         --customize-hook='rm -f "$1/etc/hostname" "$1/etc/machine-id"; : >"$1/etc/machine-id"' \
