@@ -60,6 +60,7 @@ pub(crate) struct Plan<'a> {
     pub(crate) lower: &'a Path,
     pub(crate) folder: &'a Path,
     pub(crate) archive: Archive,
+    pub(crate) boot_deadline: Duration,
     pub(crate) events: PathBuf,
     pub(crate) policy: String,
     pub(crate) support: SupportServiceConfig,
@@ -111,7 +112,7 @@ impl Plan<'_> {
                 repo_policy: policy,
                 events_file: Some(self.events.clone()),
             }),
-            boot_deadline: Duration::from_secs(240),
+            boot_deadline: self.boot_deadline,
             grace: timings.grace,
             ..PoolConfig::new(name, "test", Arc::new(manager), path, labels, 1)
         }

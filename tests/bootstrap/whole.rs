@@ -19,8 +19,17 @@ use crate::expectations;
 use crate::fleet::{GROUP, Plan, support};
 use crate::peers::{self, Proxy};
 
-/// How long the whole may take.
+/// How long the whole may take, and one boot.
 const PATIENCE: Duration = Duration::from_secs(400);
+const BOOT: Duration = Duration::from_secs(240);
+
+/// The machine of the root file system, in Debian's word, and how much longer things take there.
+fn machine() -> (String, u32) {
+    match std::env::var("RUNNER_MANAGER_MACHINE") {
+        Ok(other) if other != "amd64" => (other, 4),
+        _ => ("amd64".into(), 1),
+    }
+}
 /// The proxy's password, which a shell, YAML and a URL would all trip over.
 pub(crate) const PASSWORD: &str = "p$(id)'s\"`w*; &|~!@:/%#?🦀";
 /// Variables of the pool: each would be code somewhere.
@@ -136,6 +145,7 @@ fn lower() -> PathBuf {
 
 #[expect(clippy::too_many_lines, reason = "one run, told in its order")]
 async fn whole_run(folder: &Path, log: &Log) -> Outcome {
+    let (machine, slower) = machine();
     let lower = lower();
     let sim = SimConfig {
         orgs: vec!["acme".into()],
@@ -157,6 +167,7 @@ async fn whole_run(folder: &Path, log: &Log) -> Outcome {
         lower: &lower,
         folder,
         archive: archive.clone(),
+        boot_deadline: BOOT * slower,
         events: folder.join("events.log"),
         policy,
         support: SupportServiceConfig {
@@ -167,13 +178,12 @@ async fn whole_run(folder: &Path, log: &Log) -> Outcome {
     let callback = || {
         Some(CallbackConfig {
             url: format!("https://{address}").parse().expect("a URL"),
-            claim_within: Duration::from_secs(240),
+            claim_within: BOOT * slower,
             networks: Vec::new(),
         })
     };
-    let machine = std::env::var("RUNNER_MANAGER_MACHINE");
     let base = json!({
-        "machine": machine.as_deref().unwrap_or("amd64"),
+        "machine": machine,
         "update_packages": false,
         "ca_certificates": [authority],
         "pre_job_script": SPY,
@@ -228,7 +238,7 @@ async fn whole_run(folder: &Path, log: &Log) -> Outcome {
         if done && store.runners(filter).await.expect("runners").is_empty() {
             break;
         }
-        if begin.elapsed() > PATIENCE {
+        if begin.elapsed() > PATIENCE * slower {
             for (name, kept) in archive.lock().expect("archive").iter() {
                 eprintln!("=== {name}\n{:?}", kept.files);
             }
