@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use hooks::{Hooks, Sent};
 use processes::Whole;
 
-const REPO: &str = "octo/hello";
+const REPO: &str = "acme/app";
 const LABEL: &str = "bench";
 /// What signs the webhooks.
 const SECRET: &str = "a secret of this bench";
