@@ -117,12 +117,23 @@ async fn jobs() {
     let began = Instant::now();
     for _ in 0..JOBS {
         let job = json!({ "repo": REPO, "labels": [LABEL] });
-        let queued = client.post(&url).json(&job).send().await.unwrap();
+        let queued = client
+            .post(&url)
+            .bearer_auth(&whole.token)
+            .json(&job)
+            .send()
+            .await
+            .unwrap();
         queued.error_for_status().unwrap();
     }
     let over = |job: &Value| job["conclusion"] == "success";
     loop {
-        let answer = client.get(&url).send().await.unwrap();
+        let answer = client
+            .get(&url)
+            .bearer_auth(&whole.token)
+            .send()
+            .await
+            .unwrap();
         let jobs: Value = answer.json().await.unwrap();
         if jobs["jobs"].as_array().unwrap().iter().all(over) {
             break;

@@ -25,6 +25,8 @@ impl Drop for Process {
 pub(crate) struct Whole {
     /// The simulated GitHub's address.
     pub(crate) github: String,
+    /// What its calls are allowed by.
+    pub(crate) token: String,
     /// Where the manager takes webhooks.
     pub(crate) receiver: SocketAddr,
     manager: Process,
@@ -66,7 +68,7 @@ impl Whole {
             line.split_once(' ').unwrap().1.to_owned()
         });
         let (url, token) = (words.next().unwrap(), words.next().unwrap());
-        fs::write(path("token"), token).unwrap();
+        fs::write(path("token"), &token).unwrap();
         fs::write(path("secret"), SECRET).unwrap();
         fs::write(path("launches"), "").unwrap();
         let config = path("config.toml");
@@ -92,6 +94,7 @@ impl Whole {
         }
         Self {
             github: url,
+            token,
             receiver,
             manager,
             _github: github,
