@@ -30,8 +30,8 @@ pub(crate) fn target(root: &Path) -> PathBuf {
 /// Builds a program of the workspace for the checks, and says where it is.
 ///
 /// It is built of what the tests are built of: what the whole workspace, with examples and so with
-/// what only tests need, asks of dependencies. Nothing is compiled
-/// once more for it then, and least of all the SDK of EC2.
+/// what only tests need, asks of dependencies. Nothing is compiled once more for it then, and least
+/// of all the SDK of EC2.
 pub(crate) fn built(root: &Path, program: &str) -> Result<PathBuf> {
     let mut build = process::cargo(root);
     build.args([

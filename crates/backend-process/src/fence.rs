@@ -269,8 +269,13 @@ mod tests {
             assert!(Instant::now() < deadline, "it starts no program");
             std::thread::sleep(Duration::from_millis(1));
         }
+        // The program can begin only once its process was stopped.
+        let look = fence.clone();
         let opener = std::thread::spawn(move || {
-            std::thread::sleep(Duration::from_millis(200));
+            while !look.members_now().unwrap().iter().any(is_stopped) {
+                assert!(Instant::now() < deadline, "nothing is stopped");
+                std::thread::sleep(Duration::from_millis(1));
+            }
             std::fs::File::options().read(true).write(true).open(fifo)
         });
         let stood = fence.freeze(deadline).map(|frozen| {

@@ -8,10 +8,10 @@
 //! launches = "/var/tmp/launches"
 //! ```
 
-#![allow(clippy::unwrap_used, reason = "an example for tests")]
+#![expect(clippy::unwrap_used, reason = "an example for tests")]
 
-#[path = "../../server/tests/calls/listen.rs"]
-mod listen;
+#[path = "../../server/tests/calls/no_machine.rs"]
+mod no_machine;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -26,7 +26,7 @@ use jiff::Timestamp;
 use runner_manager::Backend;
 use runner_manager_core::{
     Capability, Cloud, CloudInstance, CloudRunnerState, Connected, Error, ErrorKind, Guest,
-    HostedRunners, LaunchSpec, Leftover, NamePrefix, Result, RunnerCredential, RunnerName, Support,
+    HostedRunners, LaunchSpec, Leftover, NamePrefix, Result, RunnerCredential, RunnerName,
     parse_section,
 };
 use schemars::JsonSchema;
@@ -38,7 +38,7 @@ static BACKEND: Backend = Backend {
     summary: "a task of the manager",
     connect: |context, section| {
         Box::pin(async move {
-            let cloud = Instant::new(&parse_section(section)?)?;
+            let cloud = InstantCloud::new(&parse_section(section)?)?;
             let runners = HostedRunners::new(cloud, context.prefix, context.timings, context.clock);
             Ok(Arc::new(runners) as Connected)
         })
@@ -66,14 +66,14 @@ struct Instance {
     runner: Option<AbortHandle>,
 }
 
-struct Instant {
+struct InstantCloud {
     capability: Capability,
     launches: Mutex<File>,
     client: Option<reqwest::Client>,
     live: Arc<Mutex<BTreeMap<RunnerName, Instance>>>,
 }
 
-impl Instant {
+impl InstantCloud {
     fn new(section: &Section) -> Result<Self> {
         let file = File::options()
             .create(true)
@@ -84,23 +84,8 @@ impl Instant {
                 .with_context("key", "launches")
                 .with_source(error)
         })?;
-        let no = Support::Unsupported("there is no machine");
         Ok(Self {
-            capability: Capability {
-                jit_config: Support::Native,
-                registration_token: no,
-                claim: no,
-                guest: no,
-                cloud_init: no,
-                idle_stop: no,
-                shell: no,
-                console: no,
-                resource_limits: no,
-                support_services: no,
-                outlives_manager: no,
-                max_instances: None,
-                max_user_data_bytes: None,
-            },
+            capability: no_machine::capability(),
             launches: Mutex::new(file),
             client: section.runs_jobs.then(reqwest::Client::new),
             live: Arc::default(),
@@ -120,7 +105,7 @@ impl Instant {
         let (config, name) = (config.expose().to_owned(), spec.name.clone());
         let live = self.live.clone();
         let task = tokio::spawn(async move {
-            listen::listen(client, config).await;
+            no_machine::listen(client, config).await;
             live.lock().unwrap().remove(&name);
         });
         Some(task.abort_handle())
@@ -128,7 +113,7 @@ impl Instant {
 }
 
 #[async_trait]
-impl Cloud for Instant {
+impl Cloud for InstantCloud {
     fn capability(&self) -> &Capability {
         &self.capability
     }

@@ -5,8 +5,8 @@
 //! #     pub static BACKEND: runner_manager::Backend = runner_manager::Backend {
 //! #         scheme: "acme",
 //! #         summary: "a server of Acme",
-//! #         connect: |_, _| unimplemented!(),
-//! #         schema: || unimplemented!(),
+//! #         connect: |_, _| Box::pin(std::future::pending()),
+//! #         schema: || schemars::schema_for!(()),
 //! #     };
 //! # }
 //! fn main() -> std::process::ExitCode {

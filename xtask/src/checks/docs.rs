@@ -17,9 +17,16 @@ pub(crate) fn check(root: &Path) -> Result<()> {
     report(&broken, pages.len())?;
     let mut doc = process::cargo(root);
     doc.args(["doc", "--workspace", "--no-deps", "--all-features"]);
-    // With examples, of which there are none, dependencies have the features that they have in
-    // tests, and what clippy compiled is used again.
-    doc.args(["--lib", "--bins", "--examples"]);
+    // With examples, dependencies have the features that they have in tests, and what clippy
+    // compiled is used again. The program `runner-manager` is its library, by name too.
+    doc.args([
+        "--lib",
+        "--examples",
+        "--bin",
+        "xtask",
+        "--bin",
+        "github-sim",
+    ]);
     process::stream(doc.env("RUSTDOCFLAGS", "-D warnings"))
 }
 

@@ -24,11 +24,6 @@ const SECRET: &str = "a secret of this bench";
 /// How long a stage waits for anything.
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// What `hooks` needs of the place that the other bench has.
-mod place {
-    pub(crate) use super::{REPO, SECRET};
-}
-
 #[tokio::main]
 async fn main() {
     launch().await;

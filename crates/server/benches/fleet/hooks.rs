@@ -11,8 +11,7 @@ use reqwest::{Client, StatusCode};
 use serde_json::json;
 use sha2::Sha256;
 
-use crate::LABEL;
-use crate::place::{REPO, SECRET};
+use crate::{LABEL, REPO, SECRET};
 
 /// How many deliveries are on their way at once.
 const AT_ONCE: usize = 64;

@@ -6,6 +6,8 @@ mod figures;
 mod hooks;
 #[path = "../../tests/calls/instant.rs"]
 mod instant;
+#[path = "../../tests/calls/no_machine.rs"]
+mod no_machine;
 #[path = "../../tests/calls/place.rs"]
 mod place;
 mod recorder;
@@ -23,7 +25,7 @@ use tokio::runtime::Builder;
 
 use hooks::{Hooks, Sent};
 use instant::Instances;
-use place::{Place, REPO, Sender};
+use place::{Place, REPO, SECRET, Sender};
 use recorder::Recorder;
 
 const LABEL: &str = "bench";

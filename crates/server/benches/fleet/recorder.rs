@@ -10,11 +10,11 @@ use futures::stream::{self, BoxStream, StreamExt};
 use jiff::Timestamp;
 use runner_manager_core::{
     Capability, CloudRunnerInstance, CloudRunnerManager, CloudRunnerState, CreateRunner,
-    HealthState, InstanceId, NamePrefix, RemoveToken, Result, RunnerMetrics, RunnerName, Support,
+    HealthState, InstanceId, NamePrefix, RemoveToken, Result, RunnerMetrics, RunnerName,
 };
 use tokio::sync::{Notify, watch};
 
-use crate::PATIENCE;
+use crate::{PATIENCE, no_machine};
 
 pub(crate) struct Recorder {
     prefix: NamePrefix,
@@ -29,24 +29,9 @@ pub(crate) struct Recorder {
 
 impl Recorder {
     pub(crate) fn new(prefix: NamePrefix) -> Arc<Self> {
-        let no = Support::Unsupported("there is no machine");
         Arc::new(Self {
             prefix,
-            capability: Capability {
-                jit_config: Support::Native,
-                registration_token: no,
-                claim: no,
-                guest: no,
-                cloud_init: no,
-                idle_stop: no,
-                shell: no,
-                console: no,
-                resource_limits: no,
-                support_services: no,
-                outlives_manager: no,
-                max_instances: None,
-                max_user_data_bytes: None,
-            },
+            capability: no_machine::capability(),
             live: Mutex::default(),
             launches: watch::Sender::default(),
             decisions: watch::Sender::default(),

@@ -1,8 +1,5 @@
 //! A backend whose instances are there at once: each is a task that runs one job.
 
-#[path = "listen.rs"]
-mod listen;
-
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
@@ -13,8 +10,9 @@ use reqwest::Client;
 use runner_manager_core::{
     Capability, CloudRunnerInstance, CloudRunnerManager, CloudRunnerState, CreateRunner,
     HealthState, InstanceId, NamePrefix, RemoveToken, Result, RunnerCredential, RunnerMetrics,
-    Support,
 };
+
+use crate::no_machine;
 
 type Map = Arc<Mutex<BTreeMap<InstanceId, CloudRunnerInstance>>>;
 
@@ -27,24 +25,9 @@ pub(crate) struct Instances {
 
 impl Instances {
     pub(crate) fn new(prefix: NamePrefix) -> Self {
-        let no = Support::Unsupported("there is no machine");
         Self {
             prefix,
-            capability: Capability {
-                jit_config: Support::Native,
-                registration_token: no,
-                claim: no,
-                guest: no,
-                cloud_init: no,
-                idle_stop: no,
-                shell: no,
-                console: no,
-                resource_limits: no,
-                support_services: no,
-                outlives_manager: no,
-                max_instances: None,
-                max_user_data_bytes: None,
-            },
+            capability: no_machine::capability(),
             client: Client::builder().no_proxy().build().unwrap(),
             live: Map::default(),
         }
@@ -81,7 +64,7 @@ impl CloudRunnerManager for Instances {
         let (live, client) = (self.live.clone(), self.client.clone());
         let (config, ended) = (config.expose().to_owned(), id.clone());
         tokio::spawn(async move {
-            listen::listen(client, config).await;
+            no_machine::listen(client, config).await;
             live.lock().unwrap().remove(&ended);
         });
         Ok(id)

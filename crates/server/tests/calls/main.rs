@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test")]
 
 mod instant;
+mod no_machine;
 mod place;
 
 use std::collections::BTreeMap;

@@ -1,9 +1,30 @@
-//! What a runner of the simulated GitHub does, without a process of its own.
+//! What backends without machines share: what they can do, and what their runners do.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use reqwest::{Client, StatusCode};
+use runner_manager_core::{Capability, Support};
 use serde_json::{Value, json};
+
+/// A runner gets a just-in-time config, and nobody can ask it anything.
+pub(crate) fn capability() -> Capability {
+    let no = Support::Unsupported("there is no machine");
+    Capability {
+        jit_config: Support::Native,
+        registration_token: no,
+        claim: no,
+        guest: no,
+        cloud_init: no,
+        idle_stop: no,
+        shell: no,
+        console: no,
+        resource_limits: no,
+        support_services: no,
+        outlives_manager: no,
+        max_instances: None,
+        max_user_data_bytes: None,
+    }
+}
 
 /// The fields of a just-in-time config that the simulator's own protocol needs.
 fn unpack(config: &str) -> (String, Value, Value) {
