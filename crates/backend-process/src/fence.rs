@@ -285,7 +285,9 @@ mod tests {
                 names.collect::<Vec<_>>(),
             )
         });
-        fence.kill(deadline).unwrap();
+        fence
+            .kill(Instant::now() + Duration::from_secs(20))
+            .unwrap();
         child.wait().unwrap();
         opener.join().unwrap().unwrap();
         let (stood, names) = stood.unwrap();
