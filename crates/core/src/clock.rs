@@ -13,8 +13,14 @@ pub trait Clock: Send + Sync + 'static {
     /// How long ago `then` was; zero when it lies ahead, so that a clock set back makes
     /// nothing old.
     fn age(&self, then: Timestamp) -> Duration {
-        Duration::try_from(self.now().duration_since(then)).unwrap_or(Duration::ZERO)
+        age_at(self.now(), then)
     }
+}
+
+/// How old what began `then` is `now`, as [`Clock::age`] has it.
+#[must_use]
+pub fn age_at(now: Timestamp, then: Timestamp) -> Duration {
+    Duration::try_from(now.duration_since(then)).unwrap_or(Duration::ZERO)
 }
 
 /// The clock of this machine.

@@ -29,7 +29,7 @@ pub use bootstrap::{
 };
 pub use budget::{Budget, BudgetLimits, Budgets, Permit};
 pub use capability::{Capability, Support};
-pub use clock::{Clock, ManualClock, SystemClock};
+pub use clock::{Clock, ManualClock, SystemClock, age_at};
 pub use cloud::{Cloud, CloudInstance, LaunchSpec, Leftover};
 pub use cloud_init::CloudInitStatus;
 pub use credential::{RemoveToken, RunnerCredential};

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use rand::Rng;
 use serde::{Deserialize, Serialize};
@@ -59,10 +60,7 @@ impl NamePrefix {
     /// The name of the runner with this id.
     #[must_use]
     pub fn runner_name(&self, id: &InstanceId) -> RunnerName {
-        RunnerName {
-            prefix: self.clone(),
-            id: id.clone(),
-        }
+        RunnerName::of(self.clone(), id.clone())
     }
 
     /// The runner name that `name` is, if it is exactly this prefix, `-`, and a whole instance
@@ -157,30 +155,46 @@ impl fmt::Display for InstanceId {
 
 /// The name of one runner, on the cloud and on GitHub: `{prefix}-{instance id}`.
 ///
-/// At most 63 characters; GitHub allows 64.
+/// At most 63 characters; GitHub allows 64. Clones share it: a fleet has the names of all its
+/// runners in its hands again and again.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct RunnerName {
+pub struct RunnerName(Arc<Parts>);
+
+#[derive(Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+struct Parts {
+    text: String,
     prefix: NamePrefix,
     id: InstanceId,
 }
 
 impl RunnerName {
+    fn of(prefix: NamePrefix, id: InstanceId) -> Self {
+        let text = format!("{prefix}-{id}");
+        Self(Arc::new(Parts { text, prefix, id }))
+    }
+
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0.text
+    }
+
     /// The prefix of the manager that owns the runner.
     #[must_use]
     pub fn prefix(&self) -> &NamePrefix {
-        &self.prefix
+        &self.0.prefix
     }
 
     /// The id of the instance that hosts the runner.
     #[must_use]
     pub fn instance_id(&self) -> &InstanceId {
-        &self.id
+        &self.0.id
     }
 }
 
 impl fmt::Display for RunnerName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.prefix, self.id)
+        f.write_str(self.as_str())
     }
 }
 
@@ -194,10 +208,7 @@ impl FromStr for RunnerName {
                 "is not a prefix, `-` and an instance id",
             )
         })?;
-        Ok(Self {
-            prefix: NamePrefix::new(prefix)?,
-            id: id.parse()?,
-        })
+        Ok(Self::of(NamePrefix::new(prefix)?, id.parse()?))
     }
 }
 

@@ -160,7 +160,7 @@ impl Default for Sizing {
 impl PoolConfig {
     /// A pool of what has to be told: at most `max` runners of these labels, for the queue of
     /// their scope. The rest is usual: X64, registered just in time, none idle without a job, ten
-    /// minutes to boot and to wait, five minutes of grace, eight launches at once.
+    /// minutes to boot and to wait, five minutes of grace, 64 launches at once.
     #[must_use]
     pub fn new(
         name: impl Into<String>,
@@ -189,7 +189,7 @@ impl PoolConfig {
             phase_deadlines: PhaseDeadlines::default(),
             idle_timeout: Duration::from_secs(600),
             grace: Duration::from_secs(300),
-            max_concurrent_launches: 8,
+            max_concurrent_launches: 64,
             sizing: Sizing::default(),
         }
     }

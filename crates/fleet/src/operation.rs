@@ -193,10 +193,7 @@ impl Context {
             .await?;
         let github = self.pool.runner_config();
         let (credential, id) = self.credential(name).await?;
-        if let Some(id) = id {
-            *github_id = Some(id);
-            self.store().set_github_id(name, id).await?;
-        }
+        *github_id = id;
         let mut support = self.pool.support.clone();
         if let Some(policy) = &self.pool.services.repo_policy {
             support.repo_policy_compliance = Some(policy.buy().await?);
@@ -208,9 +205,7 @@ impl Context {
             support,
         };
         self.pool.manager.create_runner(request).await?;
-        self.store()
-            .advance(name, RunnerState::Booting, self.now(), None)
-            .await?;
+        self.store().launched(name, id, self.now()).await?;
         Ok(())
     }
 

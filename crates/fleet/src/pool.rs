@@ -106,6 +106,8 @@ pub(crate) struct Pool {
     /// Which runner an operation is about, should it panic.
     about: HashMap<Id, RunnerName>,
     launching: usize,
+    /// How many jobs waited for a runner of this pool when it last decided.
+    waiting: usize,
     circuit: Circuit,
     next_list: Instant,
     listing: bool,
@@ -176,6 +178,7 @@ impl Pool {
             operations: JoinSet::new(),
             about: HashMap::new(),
             launching: 0,
+            waiting: 0,
             circuit: Circuit::default(),
             next_list: now,
             listing: false,
@@ -322,9 +325,10 @@ impl Pool {
         self.obey_orders();
         self.tell_room();
         let facts = self.runner_facts();
+        self.waiting = self.demand(&facts);
         let (mut advances, mut asks) = (Vec::new(), Vec::new());
         let (mut removals, mut launches) = (Vec::new(), 0);
-        for action in decide(&self.pool_facts(&facts), &facts) {
+        for action in decide(&self.pool_facts(self.waiting), &facts) {
             match action {
                 Action::Advance(name, to) => advances.push((name, to)),
                 Action::Ask(name) => asks.push(name),

@@ -54,7 +54,7 @@ impl Context {
     async fn register(&self, name: &RunnerName) -> Result<JitRunner> {
         let (github, path) = (&self.shared.github, &self.pool.github_path);
         if let Some(set) = self.pool.scale_set() {
-            return self.register_in(&set, &name.to_string()).await;
+            return self.register_in(&set, name.as_str()).await;
         }
         let request = JitRequest {
             name: name.to_string(),

@@ -1,6 +1,7 @@
 //! Which pool a job is for: a pure function over labels.
 
 use std::collections::HashMap;
+use std::rc::Rc;
 
 use runner_manager_core::{Label, Labels};
 use runner_manager_github::RemoteJob;
@@ -55,21 +56,25 @@ impl Route {
     }
 }
 
-/// The pools that may take a job, the one that should first: the fewest labels that the job did
-/// not ask for, then the highest priority, then the order of the configuration. GitHub gives a
-/// job to a runner that offers all labels of the job, whatever their letter case, and whether it
-/// is registered with the job's repository or with its organization.
-fn candidates<'a>(routes: &'a [Route], repository: &str, labels: &[String]) -> Vec<&'a Route> {
-    let offers = |r: &&Route| {
+/// The places of the pools that may take a job, the one that should first: the fewest labels that
+/// the job did not ask for, then the highest priority, then the order of the configuration. GitHub
+/// gives a job to a runner that offers all labels of the job, whatever their letter case, and
+/// whether it is registered with the job's repository or with its organization.
+fn candidates(routes: &[Route], repository: &str, labels: &[String]) -> Vec<usize> {
+    let offers = |r: &Route| {
         let all = |wanted: &String| r.labels.iter().any(|offered| offered.matches(wanted));
         labels.iter().all(all)
     };
-    let mut found: Vec<&Route> = routes
-        .iter()
-        .filter(offers)
-        .filter(|r| r.covers(repository))
+    let mut found: Vec<usize> = (0..routes.len())
+        .filter(|place| offers(&routes[*place]) && routes[*place].covers(repository))
         .collect();
-    found.sort_by_key(|r| (r.labels.iter().count(), std::cmp::Reverse(r.priority)));
+    found.sort_by_key(|place| {
+        let route = &routes[*place];
+        (
+            route.labels.iter().count(),
+            std::cmp::Reverse(route.priority),
+        )
+    });
     found
 }
 
@@ -80,7 +85,7 @@ pub(crate) fn route<'a>(
     labels: &[String],
 ) -> Option<&'a str> {
     let found = candidates(routes, repository, labels);
-    found.first().map(|r| r.pool.as_str())
+    found.first().map(|place| routes[*place].pool.as_str())
 }
 
 /// How many of the waiting jobs, oldest first, are for which pool. A pool without room leaves
@@ -91,25 +96,32 @@ pub(crate) fn share<'a, 'j>(
     jobs: impl IntoIterator<Item = &'j RemoteJob>,
     room: &HashMap<String, usize>,
 ) -> HashMap<&'a str, usize> {
-    let mut shares: HashMap<&str, usize> = HashMap::new();
-    // Jobs are many, and their kinds are few.
-    let mut kinds: HashMap<(&str, &str, &[String]), Vec<&Route>> = HashMap::new();
+    let mut left: Vec<Option<usize>> = routes.iter().map(|r| room.get(&r.pool).copied()).collect();
+    let mut shares = vec![0_usize; routes.len()];
+    // Jobs are many, and their kinds are few; a burst is mostly of one.
+    let mut kinds: HashMap<(&str, &str, &[String]), Rc<[usize]>> = HashMap::new();
+    let mut last = None;
     for job in jobs {
         let kind = (job.owner.as_str(), job.repo.as_str(), job.labels.as_slice());
-        let found = kinds.entry(kind).or_insert_with(|| {
-            let repository = format!("{}/{}", job.owner, job.repo);
-            candidates(routes, &repository, &job.labels)
-        });
-        let has_room = |pool: &str| {
-            let taken = shares.get(pool).copied().unwrap_or(0);
-            room.get(pool).is_none_or(|room| taken < *room)
+        let (_, found) = match last.take() {
+            Some(last @ (of, _)) if of == kind => last,
+            _ => {
+                let found = kinds.entry(kind).or_insert_with(|| {
+                    let repository = format!("{}/{}", job.owner, job.repo);
+                    candidates(routes, &repository, &job.labels).into()
+                });
+                (kind, found.clone())
+            }
         };
-        let free = found.iter().find(|r| has_room(&r.pool));
-        if let Some(pool) = free.or(found.first()) {
-            *shares.entry(pool.pool.as_str()).or_default() += 1;
+        let has_room = |place: &&usize| left[**place] != Some(0);
+        if let Some(place) = found.iter().find(has_room).or(found.first()) {
+            shares[*place] += 1;
+            left[*place] = left[*place].map(|room| room.saturating_sub(1));
         }
+        last = Some((kind, found));
     }
-    shares
+    let named = routes.iter().map(|r| r.pool.as_str()).zip(shares);
+    named.filter(|(_, share)| *share > 0).collect()
 }
 
 #[cfg(test)]

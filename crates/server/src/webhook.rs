@@ -22,6 +22,9 @@ const MAX_BODY: usize = 2 * 1024 * 1024;
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// How many deliveries are worked on at once.
 const AT_ONCE: usize = 512;
+/// How many of them are stored at once. Few, so that what they ask for is begun while the others
+/// wait: a burst that is taken whole before its first launches holds them all up.
+const STORED_AT_ONCE: usize = 8;
 /// How many are held, and how long one waits for its turn: GitHub sends none again by itself.
 const HELD: usize = 8_192;
 const TURN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -37,6 +40,7 @@ struct Receiver {
     fleet: Arc<Fleet>,
     slots: Semaphore,
     held: Semaphore,
+    storing: Semaphore,
 }
 
 impl WebhookServer {
@@ -63,6 +67,7 @@ impl WebhookServer {
             fleet,
             slots: Semaphore::new(AT_ONCE),
             held: Semaphore::new(HELD),
+            storing: Semaphore::new(STORED_AT_ONCE),
         };
         let router = Router::new()
             .route("/webhook", post(receive))
@@ -142,8 +147,13 @@ async fn receive(
     let Some(event) = event else {
         return Ok(StatusCode::NO_CONTENT);
     };
+    let stored = async {
+        // Closed never.
+        let _turn = receiver.storing.acquire().await;
+        receiver.fleet.deliver(delivery, event).await
+    };
     // Acknowledged only once it is stored.
-    receiver.fleet.deliver(delivery, event).await.map_err(|error| {
+    stored.await.map_err(|error| {
         tracing::error!(%error, delivery, "cannot store a webhook; GitHub is asked to send it again");
         (StatusCode::SERVICE_UNAVAILABLE, "the event cannot be stored")
     })?;

@@ -123,6 +123,32 @@ fn step(
         .execute(params![name, state.as_str(), at, note])
 }
 
+/// Moves a runner on, and answers the state that it was in.
+fn enter(
+    db: &Connection,
+    name: &str,
+    to: RunnerState,
+    now: i64,
+    note: Option<&str>,
+) -> Result<RunnerState, Failure> {
+    let from = find(db, name)?.ok_or_else(|| unknown(name))?.state;
+    if from == to {
+        return Ok(from);
+    }
+    if !from.may_become(to) {
+        let message = format!("a runner that is {from} cannot become {to}");
+        return Err(Error::new(ErrorKind::InvalidRequest, message)
+            .with_context("runner", name)
+            .into());
+    }
+    let sql =
+        "UPDATE runners SET state = ?2, changed_at = ?3, note = coalesce(?4, note) WHERE name = ?1";
+    db.prepare_cached(sql)?
+        .execute(params![name, to.as_str(), now, note])?;
+    step(db, name, to, now, note)?;
+    Ok(from)
+}
+
 impl Store {
     /// Stores that a runner is wanted: [`RunnerState::Requested`].
     ///
@@ -168,38 +194,26 @@ impl Store {
             now.as_microsecond(),
         );
         self.work("store a runner's state", move |db| {
-            let from = find(db, &name)?.ok_or_else(|| unknown(&name))?.state;
-            if from == to {
-                return Ok(from);
-            }
-            if !from.may_become(to) {
-                let message = format!("a runner that is {from} cannot become {to}");
-                return Err(Error::new(ErrorKind::InvalidRequest, message)
-                    .with_context("runner", name)
-                    .into());
-            }
-            let sql = "UPDATE runners SET state = ?2, changed_at = ?3, note = coalesce(?4, note) WHERE name = ?1";
-            db.prepare_cached(sql)?
-                .execute(params![name, to.as_str(), now, note])?;
-            step(db, &name, to, now, note.as_deref())?;
-            Ok(from)
+            enter(db, &name, to, now, note.as_deref())
         })
         .await
     }
 
-    /// Stores GitHub's id of a runner.
+    /// Stores that a runner's instance is made: [`RunnerState::Booting`], with GitHub's id of its
+    /// registration, where it has one already.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] for an unknown runner.
-    pub async fn set_github_id(&self, name: &RunnerName, id: u64) -> Result<()> {
-        let name = name.to_string();
-        self.work("store a runner's id", move |db| {
-            let sql = "UPDATE runners SET github_id = ?2 WHERE name = ?1";
-            let mut statement = db.prepare_cached(sql)?;
-            match statement.execute(params![name, id.cast_signed()])? {
-                0 => Err(unknown(&name)),
-                _ => Ok(()),
+    /// Those of [`Store::advance`].
+    pub async fn launched(&self, name: &RunnerName, id: Option<u64>, now: Timestamp) -> Result<()> {
+        let (name, now) = (name.to_string(), now.as_microsecond());
+        self.work("store a runner's launch", move |db| {
+            enter(db, &name, RunnerState::Booting, now, None)?;
+            if let Some(id) = id {
+                let sql = "UPDATE runners SET github_id = ?2 WHERE name = ?1";
+                db.prepare_cached(sql)?
+                    .execute(params![name, id.cast_signed()])?;
             }
+            Ok(())
         })
         .await
     }

@@ -38,17 +38,11 @@ async fn a_life_is_stored_step_by_step_and_found_again() {
     let store = Store::open(dir.path()).await.unwrap();
     let name = name();
     insert(&store, &name).await.unwrap();
-    store.set_github_id(&name, 7).await.unwrap();
-    for state in [
-        RunnerState::Launching,
-        RunnerState::Booting,
-        RunnerState::Deleting,
-    ] {
-        store
-            .advance(&name, state, Timestamp::now(), Some("why"))
-            .await
-            .unwrap();
-    }
+    let advance = |state| store.advance(&name, state, Timestamp::now(), Some("why"));
+    advance(RunnerState::Launching).await.unwrap();
+    let launched = store.launched(&name, Some(7), Timestamp::now());
+    launched.await.unwrap();
+    advance(RunnerState::Deleting).await.unwrap();
     drop(store);
     let store = Store::open(dir.path()).await.unwrap();
     let (row, steps) = store.runner(&name).await.unwrap().unwrap();

@@ -98,7 +98,7 @@ impl Pool {
         let failed = failed_boot.then_some(FailedBoot { probe });
         let ended = why == Why::Ended
             && (runner.state == RunnerState::Busy
-                || self.view.get().finished.contains(&name.to_string()));
+                || self.view.get().finished.contains(name.as_str()));
         let enrolment = if ended {
             Enrolment::Spent
         } else {

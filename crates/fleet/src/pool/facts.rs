@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use runner_manager_core::{HealthState, RunnerName, Support};
+use runner_manager_core::{HealthState, RunnerName, Support, age_at};
 use runner_manager_store::RunnerState;
 use tokio::time::Instant;
 
@@ -23,13 +23,13 @@ impl Pool {
         let view = self.view.get_and_update();
         self.taken.catch_up(&view);
         let ended = |(name, r): (&RunnerName, &Runner)| {
-            r.state == RunnerState::Busy && view.finished.contains(&name.to_string())
+            r.state == RunnerState::Busy && view.finished.contains(name.as_str())
         };
         if self.runners.iter().any(ended) {
             self.next_list = self.next_list.min(Instant::now() + AFTER_JOB);
         }
         for (name, runner) in &mut self.runners {
-            let listed = view.runners.get(&name.to_string());
+            let listed = view.runners.get(name.as_str());
             if let Some(listed) = listed
                 && runner.github_id.is_none()
             {
@@ -50,21 +50,26 @@ impl Pool {
 
     pub(super) fn runner_facts(&self) -> Vec<RunnerFacts> {
         let view = self.view.get();
-        let clock = &self.context.shared.clock;
+        // Read once: runners are many, and a decision is made often.
+        let (now, time) = (Instant::now(), self.context.shared.clock.now());
         // Before the first look everything is as young as can be.
-        let look_age = view.began.map_or(Duration::MAX, |began| began.elapsed());
+        let since = |then| now.saturating_duration_since(then);
+        let look_age = view.began.map_or(Duration::MAX, since);
         let deadlines = self.phase_deadlines();
-        let facts = self.runners.iter().map(|(name, runner)| RunnerFacts {
-            name: name.clone(),
-            state: runner.state,
-            in_state: runner.since.elapsed(),
-            age: clock.age(runner.created_at),
-            age_when_seen: clock.age(runner.created_at).saturating_sub(look_age),
-            overdue: overdue(runner, deadlines),
-            outdated: runner.revision != self.context.pool.sizing.revision,
-            registered: with_word(runner, registered(&view, name, runner)),
-            instance: self.instance(name, runner),
-            held: runner.is_held(),
+        let facts = self.runners.iter().map(|(name, runner)| {
+            let age = age_at(time, runner.created_at);
+            RunnerFacts {
+                name: name.clone(),
+                state: runner.state,
+                in_state: since(runner.since),
+                age,
+                age_when_seen: age.saturating_sub(look_age),
+                overdue: overdue(runner, deadlines),
+                outdated: runner.revision != self.context.pool.sizing.revision,
+                registered: with_word(runner, registered(&view, name, runner)),
+                instance: self.instance(name, runner),
+                held: runner.is_held(),
+            }
         });
         facts.collect()
     }
@@ -102,7 +107,8 @@ impl Pool {
         }
     }
 
-    pub(super) fn pool_facts(&self, runners: &[RunnerFacts]) -> PoolFacts {
+    /// What is known of the pool, for which so many jobs wait.
+    pub(super) fn pool_facts(&self, waiting: usize) -> PoolFacts {
         let pool = &self.context.pool;
         let view = self.view.get();
         // Nothing is launched before both sides were seen once: what they hold may be adopted.
@@ -124,12 +130,7 @@ impl Pool {
         };
         let now = self.context.shared.clock.now();
         let (demand, min_idle, max, idle_timeout) = match self.duty {
-            Duty::Active => (
-                self.demand(runners),
-                pool.min_idle_at(now),
-                pool.max,
-                pool.idle_timeout,
-            ),
+            Duty::Active => (waiting, pool.min_idle_at(now), pool.max, pool.idle_timeout),
             Duty::Retiring => (0, 0, 0, Duration::ZERO),
         };
         PoolFacts {
@@ -177,7 +178,7 @@ fn is_fresh(view: &ScopeView, runner: &Runner) -> bool {
 }
 
 pub(super) fn registered(view: &ScopeView, name: &RunnerName, runner: &Runner) -> Registered {
-    match view.runners.get(&name.to_string()) {
+    match view.runners.get(name.as_str()) {
         Some(listed) if listed.busy => Registered::Busy,
         Some(listed) if listed.online => Registered::Online,
         _ if !is_fresh(view, runner) => Registered::Unseen,

@@ -11,10 +11,11 @@ use crate::events::Reconciliation;
 impl Pool {
     /// For operators.
     pub(super) fn publish(&self) {
-        let mut runners = BTreeMap::new();
+        let mut runners = BTreeMap::<RunnerState, usize>::new();
         for runner in self.runners.values() {
-            *runners.entry(runner.state.as_str()).or_insert(0) += 1;
+            *runners.entry(runner.state).or_default() += 1;
         }
+        let named = |(state, count): (RunnerState, usize)| (state.as_str(), count);
         let pool = &self.context.pool;
         let snapshot = PoolSnapshot {
             pool: pool.name.clone(),
@@ -24,8 +25,8 @@ impl Pool {
             min_idle: pool.min_idle_at(self.context.shared.clock.now()),
             max: pool.max,
             circuits: self.circuit.view(),
-            runners,
-            queued_jobs: self.demand(&self.runner_facts()),
+            runners: runners.into_iter().map(named).collect(),
+            queued_jobs: self.waiting,
             launched: self.counters.launched,
             failed: self.counters.failed,
             last_error: self.counters.last_error.clone(),
@@ -48,8 +49,7 @@ impl Pool {
         event.crashed_runners = std::mem::take(&mut self.counters.crashed);
         event.idle_runners = count(RunnerState::Idle);
         event.active_runners = count(RunnerState::Busy);
-        let demand = self.demand(&self.runner_facts());
-        let wanted = event.active_runners + demand + pool.min_idle;
+        let wanted = event.active_runners + self.waiting + pool.min_idle;
         event.expected_runners = wanted.min(pool.max);
         event
     }

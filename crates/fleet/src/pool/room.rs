@@ -66,7 +66,7 @@ impl Pool {
 /// ready there and as not yet at work here, or another would be launched for its job.
 fn supply(runners: &[RunnerFacts], finished: &HashSet<String>, min_idle: usize) -> Supply {
     let count = |is: &dyn Fn(&RunnerFacts) -> bool| runners.iter().filter(|r| is(r)).count();
-    let goes_on = |r: &RunnerFacts| !finished.contains(&r.name.to_string());
+    let goes_on = |r: &RunnerFacts| !finished.contains(r.name.as_str());
     Supply {
         ready: count(&|r| progress(r) < RunnerState::Busy),
         working: count(&|r| progress(r) == RunnerState::Busy && goes_on(r)),

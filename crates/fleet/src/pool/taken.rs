@@ -34,9 +34,9 @@ impl Taken {
     /// already, so that it took one that came later. One that webhooks told of is counted there.
     pub(super) fn of(&self, view: &ScopeView) -> usize {
         let unseen = |name: &&RunnerName| {
-            let name = name.to_string();
-            let was_online = view.runners.get(&name).is_some_and(|r| r.online);
-            !was_online && !view.finished.contains(&name)
+            let name = name.as_str();
+            let was_online = view.runners.get(name).is_some_and(|r| r.online);
+            !was_online && !view.finished.contains(name)
         };
         self.0.keys().filter(unseen).count()
     }

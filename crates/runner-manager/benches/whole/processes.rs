@@ -71,7 +71,9 @@ impl Whole {
         fs::write(path("token"), &token).unwrap();
         fs::write(path("secret"), SECRET).unwrap();
         fs::write(path("launches"), "").unwrap();
-        let config = path("config.toml");
+        // In a folder of its own: the manager watches it, and would wake for every launch.
+        let config = path("etc/config.toml");
+        fs::create_dir(path("etc")).unwrap();
         fs::write(
             &config,
             configuration(dir.path(), &url, receiver, max, runs_jobs),
@@ -115,7 +117,10 @@ impl Whole {
     pub(crate) fn stored(&self, limit: u64) -> usize {
         let listed = Command::new(program("examples/instant"))
             .args(["jobs", "list", "--json", "--limit", &limit.to_string()])
-            .env("RUNNER_MANAGER_CONFIG", self.dir.path().join("config.toml"))
+            .env(
+                "RUNNER_MANAGER_CONFIG",
+                self.dir.path().join("etc/config.toml"),
+            )
             .output()
             .unwrap();
         let jobs: Value = serde_json::from_slice(&listed.stdout).unwrap();

@@ -56,7 +56,7 @@ pub(crate) struct Pool {
     idle_timeout_seconds: u64,
     #[serde(default = "five_minutes")]
     grace_seconds: u64,
-    #[serde(default = "eight")]
+    #[serde(default = "sixty_four")]
     max_concurrent_launches: usize,
     max_idle_age_seconds: Option<u64>,
     #[serde(default = "one")]
@@ -131,8 +131,8 @@ impl Planner {
     }
 }
 
-fn eight() -> usize {
-    8
+fn sixty_four() -> usize {
+    64
 }
 
 fn ten_minutes() -> u64 {

@@ -102,9 +102,10 @@ async fn remember(store: &Store, names: &[RunnerName]) {
             now,
         };
         store.insert_runner(&runner).await.unwrap();
-        store.set_github_id(name, index as u64 + 1).await.unwrap();
-        let way = [RunnerState::Booting, RunnerState::Idle, RunnerState::Busy];
-        for state in &way[..if is_busy(index) { 3 } else { 2 }] {
+        let id = Some(index as u64 + 1);
+        store.launched(name, id, now).await.unwrap();
+        let way = [RunnerState::Idle, RunnerState::Busy];
+        for state in &way[..if is_busy(index) { 2 } else { 1 }] {
             store.advance(name, *state, now, None).await.unwrap();
         }
     }
