@@ -16,7 +16,7 @@ struct Mutation {
     put: &'static str,
 }
 
-const MUTATIONS: [Mutation; 8] = [
+const MUTATIONS: [Mutation; 9] = [
     Mutation {
         what: "the limit `max` is forgotten",
         file: "fleet/src/decide.rs",
@@ -52,6 +52,12 @@ const MUTATIONS: [Mutation; 8] = [
         file: "fleet/src/pool/facts.rs",
         find: "None => Instance::Unlisted,",
         put: "None => Instance::Absent,",
+    },
+    Mutation {
+        what: "a planner's number counts beside min idle",
+        file: "fleet/src/demand.rs",
+        find: "Self::Runners(all) => all.saturating_sub(working + min_idle)",
+        put: "Self::Runners(all) => all.saturating_sub(working)",
     },
     Mutation {
         what: "late runners are waited for",

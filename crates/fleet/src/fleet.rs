@@ -444,5 +444,6 @@ fn route_to(pool: &PoolConfig) -> Option<Route> {
         repositories: pool.watched_repositories().into_iter().map(lower).collect(),
         labels: pool.runner_config().labels,
         priority: pool.priority,
+        counts: matches!(pool.source, crate::DemandSource::Queue),
     })
 }

@@ -33,4 +33,4 @@ pub use route::offered_labels;
 pub use schedule::Schedule;
 pub use services::{CallbackConfig, IpNetwork, ManagerServices, RepoPolicyConfig};
 pub use snapshot::PoolSnapshot;
-pub use source::{DemandSource, PlannerConfig, ScaleSetConfig};
+pub use source::{DemandSource, PlannerCarrier, PlannerConfig, PressureStream, ScaleSetConfig};

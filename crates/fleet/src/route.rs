@@ -39,6 +39,9 @@ pub(crate) struct Route {
     pub(crate) labels: Labels,
     /// Of pools that fit equally well, the higher takes the job.
     pub(crate) priority: i32,
+    /// Whether what waits is the pool's demand. A planner's pool serves jobs that it is told of by
+    /// numbers only: none is counted on it, or nobody would launch a runner for it.
+    pub(crate) counts: bool,
 }
 
 impl Route {
@@ -88,6 +91,9 @@ pub(crate) fn route<'a>(
     found.first().map(|place| routes[*place].pool.as_str())
 }
 
+/// What decides which pools may take a job: its owner, its repository, and its labels.
+type Kind<'j> = (&'j str, &'j str, &'j [String]);
+
 /// How many of the waiting jobs, oldest first, are for which pool. A pool without room leaves
 /// its jobs to the next that may take them; jobs that nobody has room for stay with the first.
 /// A pool that is not in `room` has not said yet, and counts as empty.
@@ -99,7 +105,7 @@ pub(crate) fn share<'a, 'j>(
     let mut left: Vec<Option<usize>> = routes.iter().map(|r| room.get(&r.pool).copied()).collect();
     let mut shares = vec![0_usize; routes.len()];
     // Jobs are many, and their kinds are few; a burst is mostly of one.
-    let mut kinds: HashMap<(&str, &str, &[String]), Rc<[usize]>> = HashMap::new();
+    let mut kinds: HashMap<Kind<'_>, Rc<[usize]>> = HashMap::new();
     let mut last = None;
     for job in jobs {
         let kind = (job.owner.as_str(), job.repo.as_str(), job.labels.as_slice());
@@ -108,7 +114,9 @@ pub(crate) fn share<'a, 'j>(
             _ => {
                 let found = kinds.entry(kind).or_insert_with(|| {
                     let repository = format!("{}/{}", job.owner, job.repo);
-                    candidates(routes, &repository, &job.labels).into()
+                    let mut found = candidates(routes, &repository, &job.labels);
+                    found.retain(|place| routes[*place].counts);
+                    found.into()
                 });
                 (kind, found.clone())
             }
@@ -139,6 +147,7 @@ mod tests {
             repositories: vec!["o/r".into()],
             labels: offered_labels(&labels(own), Architecture::X64),
             priority: 0,
+            counts: true,
         }
     }
 
@@ -183,6 +192,14 @@ mod tests {
         let spilled = shares(rooms(&[("preferred", 3), ("plain", 0), ("big", 4)]));
         // Three have no place at all, and wait for the first.
         assert_eq!(spilled, HashMap::from([("preferred", 6), ("big", 4)]));
+        let planned = Route {
+            counts: false,
+            priority: 9,
+            ..pool("planned", &["small"])
+        };
+        let mixed = [routes[0].clone(), planned];
+        let all = HashMap::from([("plain", 10)]);
+        assert_eq!(share(&mixed, &waiting, &rooms(&[])), all, "it counts none");
         let other = jobs(2, &["gpu"]);
         assert!(share(&routes, &other, &rooms(&[])).is_empty());
     }

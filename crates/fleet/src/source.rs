@@ -15,7 +15,7 @@ use crate::PoolConfig;
 use crate::demand::Feed;
 use crate::operation::Shared;
 
-pub use planner::PlannerConfig;
+pub use planner::{PlannerCarrier, PlannerConfig, PressureStream};
 pub use scale_set::ScaleSetConfig;
 
 /// How long a source may take to say goodbye.
@@ -91,9 +91,10 @@ pub(crate) fn start(
             tokio::spawn(listener.listen(stop.clone()))
         }
         DemandSource::Planner(planner) => {
-            let work = planner::follow(config.name.clone(), planner.clone(), feed);
-            let stop = stop.clone();
+            let (name, planner) = (config.name.clone(), planner.clone());
+            let (stop, shared) = (stop.clone(), shared.clone());
             tokio::spawn(async move {
+                let work = planner::follow(name, planner, &shared.chance, feed);
                 // A stream has nothing to say goodbye to.
                 stop.run_until_cancelled(work).await;
             })

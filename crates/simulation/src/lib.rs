@@ -5,6 +5,7 @@ mod clock;
 mod cloud;
 mod hub;
 mod plan;
+mod planner;
 mod run;
 mod trace;
 mod world;

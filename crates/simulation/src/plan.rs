@@ -37,6 +37,8 @@ pub enum Source {
     Queue,
     /// By the queue of a scale set.
     ScaleSet,
+    /// By a planner's numbers.
+    Planner,
 }
 
 /// One pool.
@@ -82,6 +84,8 @@ pub struct Faults {
     pub token_refused: f64,
     /// A question for the messages of a scale set: the session is gone.
     pub session_lost: f64,
+    /// The planner's stream: refused, or broken off before its next line.
+    pub planner_away: f64,
     /// A launch: no capacity.
     pub no_capacity: f64,
     /// A call of the cloud: an error, without effect.
@@ -119,6 +123,7 @@ impl Faults {
         webhook_twice: 0.0,
         token_refused: 0.0,
         session_lost: 0.0,
+        planner_away: 0.0,
         no_capacity: 0.0,
         cloud_error: 0.0,
         list_incomplete: 0.0,
@@ -149,6 +154,7 @@ impl Faults {
             webhook_twice: likely(0.5),
             token_refused: likely(0.2),
             session_lost: likely(0.2),
+            planner_away: likely(0.3),
             no_capacity: likely(0.5),
             cloud_error: likely(0.3),
             list_incomplete: likely(0.5),
@@ -275,10 +281,10 @@ impl PoolPlan {
         Self {
             name,
             label,
-            source: if rng.random_bool(0.3) {
-                Source::ScaleSet
-            } else {
-                Source::Queue
+            source: match rng.random_range(0..10) {
+                0..3 => Source::ScaleSet,
+                3..5 => Source::Planner,
+                _ => Source::Queue,
             },
             priority: rng.random_range(0..3),
             min_idle: rng.random_range(0..=max.min(3)),

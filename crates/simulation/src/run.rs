@@ -9,7 +9,7 @@ use runner_manager_core::{
     Error, ErrorKind, GitHubPath, HostedRunners, Labels, NamePrefix, Result, Retry, Secret, Timings,
 };
 use runner_manager_fleet::{
-    DemandSource, Fleet, FleetConfig, FlushMode, PoolConfig, ScaleSetConfig,
+    DemandSource, Fleet, FleetConfig, FlushMode, PlannerConfig, PoolConfig, ScaleSetConfig,
 };
 use runner_manager_github::{Auth, GitHub, GitHubConfig, workflow_job};
 use runner_manager_store::{Gate, Live, Moment, RunnerFilter, Store};
@@ -21,6 +21,7 @@ use url::Url;
 use crate::carrier::Line;
 use crate::cloud::SimulatedCloud;
 use crate::plan::{Plan, PoolPlan, Source};
+use crate::planner::Planner;
 use crate::trace::Trace;
 use crate::world::{Phase, Stop, Tally, World};
 
@@ -354,6 +355,18 @@ fn pools(world: &Arc<World>) -> Result<Vec<PoolConfig>> {
         .collect()
 }
 
+fn planner(world: &Arc<World>, pool: usize, plan: &PoolPlan) -> PlannerConfig {
+    let url = github_config().url;
+    let carrier = Planner {
+        world: world.clone(),
+        pool,
+    };
+    PlannerConfig {
+        carrier: Arc::new(carrier),
+        ..PlannerConfig::new(url, plan.label, Secret::new("simulated"))
+    }
+}
+
 fn pool(world: &Arc<World>, index: usize, plan: &PoolPlan) -> Result<PoolConfig> {
     let wrong =
         |e: runner_manager_core::InvalidValue| Error::new(ErrorKind::InvalidConfig, e.to_string());
@@ -372,6 +385,7 @@ fn pool(world: &Arc<World>, index: usize, plan: &PoolPlan) -> Result<PoolConfig>
     Ok(PoolConfig {
         source: match plan.source {
             Source::Queue => DemandSource::Queue,
+            Source::Planner => DemandSource::Planner(planner(world, index, plan)),
             Source::ScaleSet => DemandSource::ScaleSet(ScaleSetConfig {
                 name: plan.name.into(),
                 owner: "acme".into(),

@@ -3,14 +3,19 @@
 //! An answer without end, one JSON object a line: `{"<flavor>": <runners in all>}`. Other lines
 //! are skipped. While the planner is away the last number stands, and never less than min idle.
 
+use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
+use futures::stream::{self, BoxStream};
+use futures::{FutureExt, StreamExt};
 use reqwest::{Client, StatusCode};
 use runner_manager_core::{Error, ErrorKind, Result, Secret};
 use serde_json::{Map, Value};
 use tokio::sync::watch;
 
+use crate::chance::Chance;
 use crate::demand::{Demand, Feed};
 
 /// How long the stream may be silent before it counts as dead.
@@ -20,6 +25,18 @@ const CONNECT: Duration = Duration::from_secs(10);
 const MAX_LINE: usize = 64 * 1024;
 /// The longest pause after many failures.
 const MAX_RETRY: Duration = Duration::from_secs(60);
+
+/// The bytes of a stream as they come.
+pub type PressureStream = BoxStream<'static, Result<Vec<u8>>>;
+
+/// The way to planners.
+pub trait PlannerCarrier: Debug + Send + Sync {
+    /// Opens the stream of a planner.
+    ///
+    /// # Errors
+    /// When the planner cannot be reached, or refuses.
+    fn open(&self, planner: PlannerConfig) -> BoxFuture<'static, Result<PressureStream>>;
+}
 
 /// Where a planner is.
 #[derive(Debug, Clone)]
@@ -32,11 +49,25 @@ pub struct PlannerConfig {
     pub token: Secret,
     /// The pause after the first failure; it doubles up to a minute.
     pub retry: Duration,
+    /// The way to it.
+    pub carrier: Arc<dyn PlannerCarrier>,
 }
 
 impl PlannerConfig {
     /// The pause that deployments of planners expect.
-    pub const RETRY: Duration = Duration::from_secs(5);
+    const RETRY: Duration = Duration::from_secs(5);
+
+    /// A planner that is asked over HTTP.
+    #[must_use]
+    pub fn new(url: reqwest::Url, flavor: impl Into<String>, token: Secret) -> Self {
+        Self {
+            url,
+            flavor: flavor.into(),
+            token,
+            retry: Self::RETRY,
+            carrier: Arc::new(Http),
+        }
+    }
 
     fn stream(&self) -> Result<reqwest::Url> {
         let mut url = self.url.clone();
@@ -55,7 +86,12 @@ impl PlannerConfig {
 }
 
 /// Follows the stream until dropped.
-pub(super) async fn follow(pool: String, config: PlannerConfig, feed: Arc<watch::Sender<Feed>>) {
+pub(super) async fn follow(
+    pool: String,
+    config: PlannerConfig,
+    chance: &Chance,
+    feed: Arc<watch::Sender<Feed>>,
+) {
     let mut failures = 0_u32;
     loop {
         let heard = |pressure: usize| {
@@ -78,7 +114,7 @@ pub(super) async fn follow(pool: String, config: PlannerConfig, feed: Arc<watch:
             Err(error) => error,
         };
         failures = if lines > 0 { 1 } else { failures + 1 };
-        let pause = pause(config.retry, failures).mul_f64(rand::random_range(0.75..1.25));
+        let pause = chance.spread(pause(config.retry, failures));
         tracing::warn!(pool, %error, ?pause, "the planner is away; its last word stands");
         feed.send_modify(|feed| feed.error = Some(error.to_string()));
         tokio::time::sleep(pause).await;
@@ -92,46 +128,10 @@ fn pause(first: Duration, failures: u32) -> Duration {
 
 /// Reads one stream to its end.
 async fn read(config: &PlannerConfig, mut heard: impl FnMut(usize)) -> Result<()> {
-    let broken = |e: reqwest::Error| {
-        let kind = if e.is_timeout() {
-            ErrorKind::TimedOut
-        } else {
-            ErrorKind::Unreachable
-        };
-        let message = "cannot read the planner's stream; check `planner.url` and the planner";
-        Error::new(kind, message).with_source(e.without_url())
-    };
-    let client = Client::builder()
-        .user_agent(concat!("runner-manager/", env!("CARGO_PKG_VERSION")))
-        .connect_timeout(CONNECT)
-        .read_timeout(SILENCE)
-        .redirect(reqwest::redirect::Policy::none())
-        .build()
-        .map_err(broken)?;
-    let request = client
-        .get(config.stream()?)
-        .bearer_auth(config.token.expose());
-    let mut answer = request.send().await.map_err(broken)?;
-    match answer.status() {
-        StatusCode::OK => {}
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-            let message = "the planner does not take the token; check `planner.token_file`";
-            return Err(Error::new(ErrorKind::Unauthenticated, message));
-        }
-        StatusCode::NOT_FOUND => {
-            let message = "the planner does not know this flavor; check `planner.flavor`";
-            return Err(
-                Error::new(ErrorKind::NotFound, message).with_context("flavor", &config.flavor)
-            );
-        }
-        other => {
-            let message = format!("the planner answered with status {}", other.as_u16());
-            return Err(Error::new(ErrorKind::Unreachable, message));
-        }
-    }
+    let mut stream = config.carrier.open(config.clone()).await?;
     let mut line = Vec::new();
-    while let Some(chunk) = answer.chunk().await.map_err(broken)? {
-        for byte in chunk {
+    while let Some(chunk) = stream.next().await {
+        for byte in chunk? {
             match byte {
                 b'\n' => {
                     if let Some(pressure) = parse(&line, &config.flavor) {
@@ -148,6 +148,63 @@ async fn read(config: &PlannerConfig, mut heard: impl FnMut(usize)) -> Result<()
         }
     }
     Ok(())
+}
+
+/// The planner's own API.
+#[derive(Debug)]
+struct Http;
+
+impl PlannerCarrier for Http {
+    fn open(&self, planner: PlannerConfig) -> BoxFuture<'static, Result<PressureStream>> {
+        async move {
+            let answer = request(&planner).await?;
+            let chunks = stream::try_unfold(answer, |mut answer| async {
+                let chunk = answer.chunk().await.map_err(broken)?;
+                Ok(chunk.map(|bytes| (bytes.to_vec(), answer)))
+            });
+            Ok(chunks.boxed())
+        }
+        .boxed()
+    }
+}
+
+fn broken(error: reqwest::Error) -> Error {
+    let kind = if error.is_timeout() {
+        ErrorKind::TimedOut
+    } else {
+        ErrorKind::Unreachable
+    };
+    let message = "cannot read the planner's stream; check `planner.url` and the planner";
+    Error::new(kind, message).with_source(error.without_url())
+}
+
+async fn request(config: &PlannerConfig) -> Result<reqwest::Response> {
+    let client = Client::builder()
+        .user_agent(concat!("runner-manager/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(CONNECT)
+        .read_timeout(SILENCE)
+        .redirect(reqwest::redirect::Policy::none())
+        .build()
+        .map_err(broken)?;
+    let request = client
+        .get(config.stream()?)
+        .bearer_auth(config.token.expose());
+    let answer = request.send().await.map_err(broken)?;
+    match answer.status() {
+        StatusCode::OK => Ok(answer),
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+            let message = "the planner does not take the token; check `planner.token_file`";
+            Err(Error::new(ErrorKind::Unauthenticated, message))
+        }
+        StatusCode::NOT_FOUND => {
+            let message = "the planner does not know this flavor; check `planner.flavor`";
+            Err(Error::new(ErrorKind::NotFound, message).with_context("flavor", &config.flavor))
+        }
+        other => {
+            let message = format!("the planner answered with status {}", other.as_u16());
+            Err(Error::new(ErrorKind::Unreachable, message))
+        }
+    }
 }
 
 /// The pressure of a line, if it is one of this flavor.

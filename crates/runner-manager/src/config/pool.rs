@@ -122,12 +122,12 @@ impl Planner {
     }
 
     fn read(&self) -> Result<PlannerConfig> {
-        Ok(PlannerConfig {
-            url: self.url.clone(),
-            flavor: self.flavor.clone(),
-            token: SecretSource::File(self.token_file.clone()).read()?,
-            retry: PlannerConfig::RETRY,
-        })
+        let token = SecretSource::File(self.token_file.clone()).read()?;
+        Ok(PlannerConfig::new(
+            self.url.clone(),
+            self.flavor.as_str(),
+            token,
+        ))
     }
 }
 

@@ -9,7 +9,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::machine::DECIDED_BEFORE;
-use super::{Phase, State, World};
+use super::{Machine, Phase, State, World};
 use crate::hub::Status;
 use crate::plan::{PoolPlan, Source};
 
@@ -112,6 +112,8 @@ impl World {
             }
             Event::Deliver(begun, body) => {
                 let heard = Instant::now() + DECIDED_BEFORE;
+                // What a planner counts it tells itself.
+                let begun = begun.filter(|job| self.planner_of(state, *job).is_none());
                 let about = state.unheard.iter_mut().filter(|(_, j)| Some(*j) == begun);
                 about.for_each(|(until, _)| *until = heard.min(*until));
                 // While no manager listens, GitHub's webhooks are lost.
@@ -131,7 +133,7 @@ impl World {
             Source::Queue if self.plan.pools.len() > 1 && state.rng.random_bool(0.3) => {
                 vec!["Self-Hosted".to_owned()]
             }
-            Source::Queue => vec!["Self-Hosted".to_owned(), own],
+            Source::Queue | Source::Planner => vec!["Self-Hosted".to_owned(), own],
         };
         let number = u64::try_from(self.plan.jobs - state.to_come).unwrap_or(0);
         let run = 1 + number / self.plan.jobs_per_run;
@@ -255,6 +257,48 @@ impl World {
                 *until = heard.min(*until);
             }
         }
+    }
+
+    /// How many runners the planner of a pool asks for in all: for what waits and asks for the
+    /// pool's own label, for what runs, and those that are to wait.
+    pub(crate) fn pressure(&self, state: &State, pool: usize) -> usize {
+        let plan = &self.plan.pools[pool];
+        let own = |id: &&u64| state.hub.jobs[id].labels.iter().any(|l| l == plan.label);
+        let waiting = state.hub.queued.iter().filter(own).count();
+        let works = |machine: &&Machine| matches!(machine.phase, Phase::Working(_));
+        let working = state.clouds[pool].values().filter(works).count();
+        waiting + working + plan.min_idle
+    }
+
+    /// The same, as it is told.
+    pub(crate) fn tell_pressure(&self, state: &mut State, pool: usize) -> usize {
+        let pressure = self.pressure(state, pool);
+        let name = self.plan.pools[pool].name;
+        self.note(
+            state,
+            format_args!("the planner of {name} tells {pressure}"),
+        );
+        let heard = Instant::now() + DECIDED_BEFORE;
+        let mut unheard = std::mem::take(&mut state.unheard);
+        for (until, job) in &mut unheard {
+            if self.planner_of(state, *job) == Some(pool) {
+                *until = heard.min(*until);
+            }
+        }
+        state.unheard = unheard;
+        pressure
+    }
+
+    /// The pool whose planner counts a job: for its label, or since it runs there.
+    fn planner_of(&self, state: &State, job: u64) -> Option<usize> {
+        let job = &state.hub.jobs[&job];
+        let ran_on = job.runner.as_ref().and_then(|(_, name)| name.parse().ok());
+        let counts = |pool: &PoolPlan| {
+            let runs = |name: &RunnerName| name.prefix().as_str() == pool.name;
+            pool.source == Source::Planner
+                && (job.labels.iter().any(|l| l == pool.label) || ran_on.as_ref().is_some_and(runs))
+        };
+        self.plan.pools.iter().position(counts)
     }
 
     /// Tells whoever listens what became of a job: scale sets by their queues, and where a pool

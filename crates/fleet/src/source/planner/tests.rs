@@ -21,11 +21,10 @@ async fn planner(calls: Arc<AtomicUsize>) -> PlannerConfig {
         .route("/base/api/v1/flavors/large/pressure", get(answer))
         .with_state(calls);
     tokio::spawn(async move { axum::serve(listener, routes).await });
+    let token = Secret::new("hunter2");
     PlannerConfig {
-        url: url.parse().unwrap(),
-        flavor: "large".into(),
-        token: Secret::new("hunter2"),
         retry: Duration::from_millis(20),
+        ..PlannerConfig::new(url.parse().unwrap(), "large", token)
     }
 }
 
@@ -56,7 +55,9 @@ async fn the_last_word_stands_while_the_planner_is_away() {
     let config = planner(Arc::clone(&calls)).await;
     let feed = Arc::new(watch::Sender::new(Feed::default()));
     let mut told = feed.subscribe();
-    let task = tokio::spawn(follow("pool".into(), config, feed));
+    let task = tokio::spawn(async move {
+        follow("pool".into(), config, &Chance::new(Some(1)), feed).await;
+    });
     let mut seen = Vec::new();
     while seen
         .last()
@@ -106,12 +107,8 @@ fn pauses_grow_to_a_minute() {
 
 #[test]
 fn a_flavor_stays_in_its_place_of_the_path() {
-    let config = PlannerConfig {
-        url: "http://127.0.0.1:9/base/".parse().unwrap(),
-        flavor: "a/../b".into(),
-        token: Secret::new("hunter2"),
-        retry: PlannerConfig::RETRY,
-    };
+    let url = "http://127.0.0.1:9/base/".parse().unwrap();
+    let config = PlannerConfig::new(url, "a/../b", Secret::new("hunter2"));
     assert_eq!(
         config.stream().unwrap().as_str(),
         "http://127.0.0.1:9/base/api/v1/flavors/a%2F..%2Fb/pressure?stream=true"
