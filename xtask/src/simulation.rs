@@ -8,7 +8,7 @@ use std::process::Command;
 const PACKAGE: &str = "runner-manager-simulation";
 
 /// How long the step of the checks may run seeds, and how many at most.
-const STEP: [&str; 4] = ["--seeds", "4000", "--seconds", "90"];
+const STEP: [&str; 4] = ["--seeds", "4000", "--seconds", "75"];
 
 /// What `cargo xtask simulate` is asked for.
 #[derive(Debug, clap::Args)]
