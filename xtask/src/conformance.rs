@@ -1,7 +1,8 @@
 //! The conformance suite, backend by backend.
 
 use crate::failure::{Failure, Result};
-use crate::peers::{Installation, Peer};
+use crate::installation::Part;
+use crate::peers::Peer;
 use crate::{process, workspace};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -90,11 +91,13 @@ pub(crate) fn select(root: &Path, wanted: &[String], without: &[String]) -> Resu
     Ok(schemes)
 }
 
-/// Begins to install the peers that a run of the whole suite needs.
-pub(crate) fn install_beside(root: &Path, without: &[String]) -> Result<Installation> {
+/// The installations of the peers that a run of the whole suite needs.
+pub(crate) fn installations(root: &Path, without: &[String]) -> Result<Vec<Part>> {
     let schemes = select(root, &["all".to_owned()], without)?;
     let peers = schemes.iter().map(|scheme| Peer::of(root, scheme));
-    Ok(Installation::of(peers.collect()))
+    Ok(peers
+        .map(|peer| Box::new(move || peer.install()) as Part)
+        .collect())
 }
 
 /// Runs the suite for these schemes, each against its peer, and goes on when one fails.

@@ -6,6 +6,7 @@ mod cli;
 mod conformance;
 mod facts;
 mod failure;
+mod installation;
 mod links;
 mod mutations;
 mod new_backend;

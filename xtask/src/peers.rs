@@ -10,8 +10,6 @@ use crate::{process, workspace};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::thread::JoinHandle;
-use std::time::Instant;
 
 /// How long a peer may take to install and start, and to stop, in seconds.
 const UP_WITHIN: u32 = 1_500;
@@ -113,7 +111,7 @@ impl Peer {
     }
 
     /// Installs what is missing, without a word unless it fails, and starts nothing.
-    fn install(&self) -> Result<()> {
+    pub(crate) fn install(&self) -> Result<()> {
         if !self.is_needed() {
             return Ok(());
         }
@@ -148,36 +146,6 @@ impl Peer {
             .envs(self.runner.iter().map(|program| ("PEER_RUNNER", program)))
             .stdin(Stdio::null());
         command
-    }
-}
-
-/// Peers that are being installed beside other work. Dropped, it waits for them.
-#[derive(Debug)]
-pub(crate) struct Installation(Option<JoinHandle<()>>);
-
-impl Installation {
-    /// Begins to install these, one after the other.
-    ///
-    /// What fails is only told of: the peer's start tries again, and fails loudly.
-    pub(crate) fn of(peers: Vec<Peer>) -> Self {
-        let install = move || {
-            let start = Instant::now();
-            for failure in peers.iter().filter_map(|peer| peer.install().err()) {
-                println!("{failure}");
-            }
-            let seconds = start.elapsed().as_secs();
-            println!("the peers were installed beside other steps, in {seconds} s");
-        };
-        Self(Some(std::thread::spawn(install)))
-    }
-}
-
-impl Drop for Installation {
-    fn drop(&mut self) {
-        if let Some(installing) = self.0.take() {
-            // A panic has told of itself.
-            let _ = installing.join();
-        }
     }
 }
 

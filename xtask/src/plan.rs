@@ -1,6 +1,7 @@
 //! Running steps in order, and the report about them.
 
 use crate::failure::{Failure, Result};
+use crate::installation::{Installation, Part};
 use crate::step::Step;
 use crate::{checks, conformance, table, tools};
 use std::path::Path;
@@ -27,23 +28,36 @@ struct Entry {
 pub(crate) struct Report(Vec<Entry>);
 
 /// Runs the steps in order, up to the first that fails; `without` names backends that the
-/// conformance suite leaves out. While the first steps compile, mostly on one core, the peers are
-/// installed.
+/// conformance suite leaves out. While the first steps compile, mostly on one core, what the later
+/// ones need is installed.
 pub(crate) fn run(root: &Path, steps: &[Step], without: &[String]) -> Report {
     let mut installation = None;
     run_with(steps, |step| {
         match step {
-            Step::Clippy if steps.contains(&Step::Conformance) => {
+            Step::Clippy => {
                 // First what this step itself installs: two runs of apt do not meet.
                 tools::for_all_features(root)?;
-                installation = Some(conformance::install_beside(root, without)?);
+                installation = Some(Installation::of(parts(root, steps, without)?));
             }
-            Step::Fmt | Step::Clippy | Step::Features => {}
+            Step::Fmt | Step::Features => {}
             // The others install things too, or need what was installed: this waits for it.
             _ => installation = None,
         }
         checks::run(root, step, without)
     })
+}
+
+/// What the steps need and is not there before.
+fn parts(root: &Path, steps: &[Step], without: &[String]) -> Result<Vec<Part>> {
+    let mut parts = Vec::new();
+    if steps.contains(&Step::Conformance) {
+        parts = conformance::installations(root, without)?;
+    }
+    if steps.contains(&Step::Deny) {
+        let root = root.to_owned();
+        parts.push(Box::new(move || checks::deny::provide(&root).map(drop)));
+    }
+    Ok(parts)
 }
 
 fn run_with(steps: &[Step], mut check: impl FnMut(Step) -> Result<()>) -> Report {

@@ -3,7 +3,7 @@
 use crate::failure::{Failure, Result};
 use crate::{process, workspace};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const VERSION: &str = "0.20.2";
@@ -12,11 +12,7 @@ const VERSION: &str = "0.20.2";
 ///
 /// Advisories are left out: their database comes from the network and changes under a fixed tree.
 pub(crate) fn check(root: &Path) -> Result<()> {
-    let tools = workspace::target(root).join("tools");
-    let program = tools.join("bin").join("cargo-deny");
-    if !is_current(&program) {
-        install(root, &tools)?;
-    }
+    let program = provide(root)?;
     // The check itself is offline, and looks at the crates of other platforms too.
     process::stream(process::cargo(root).args(["fetch", "--quiet", "--locked"]))?;
     let mut command = Command::new(&program);
@@ -33,6 +29,16 @@ pub(crate) fn check(root: &Path) -> Result<()> {
     process::stream(&mut command)
 }
 
+/// The program, installed where it is missing.
+pub(crate) fn provide(root: &Path) -> Result<PathBuf> {
+    let tools = workspace::target(root).join("tools");
+    let program = tools.join("bin").join("cargo-deny");
+    if !is_current(&program) {
+        install(root, &tools)?;
+    }
+    Ok(program)
+}
+
 fn is_current(program: &Path) -> bool {
     process::capture(Command::new(program).arg("--version"))
         .is_ok_and(|output| names_version(&String::from_utf8_lossy(&output.stdout)))
@@ -45,13 +51,13 @@ fn names_version(answer: &str) -> bool {
 /// Builds without optimization: its release profile takes many times longer, and it runs for
 /// seconds.
 fn install(root: &Path, tools: &Path) -> Result<()> {
-    println!(
-        "cargo-deny {VERSION} is not there yet; building it once, which takes a minute or two"
-    );
+    println!("cargo-deny {VERSION} is not there yet, and is built once");
     let build = tools.join("build");
     let mut command = process::cargo(root);
     command
         .args(["install", "--locked", "--quiet", "--debug", "--force"])
+        // Other steps compile meanwhile.
+        .args(["--jobs", "1"])
         .args(["cargo-deny", "--version", VERSION])
         .arg("--root")
         .arg(tools)

@@ -1,7 +1,7 @@
 //! What each step does.
 
 pub(crate) mod bootstrap;
-mod deny;
+pub(crate) mod deny;
 mod docs;
 mod features;
 mod rust;
