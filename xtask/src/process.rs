@@ -60,14 +60,23 @@ fn within(deadline: Duration, command: &mut Command) -> Result<()> {
 /// Kills a process, and all that it and its children started.
 fn kill(pid: u32) -> Result<()> {
     // Some may have ended meanwhile.
-    capture(Command::new("kill").arg("-KILL").args(descendants(pid))).map(drop)
+    capture(Command::new("kill").arg("-KILL").args(stop(pid)?)).map(drop)
 }
 
-/// A process, and all that it and its children started, as far as the parents still live.
-fn descendants(pid: u32) -> Vec<String> {
+/// Stops a process, and all that it and its children started, as far as the parents still live,
+/// and gives their pids. Parents first: what is stopped starts no more children, of which one that
+/// nobody knows would outlive its parent.
+fn stop(pid: u32) -> Result<Vec<String>> {
     let mut all = vec![pid.to_string()];
     let mut at = 0;
     while at < all.len() {
+        capture(Command::new("kill").args(["-STOP", &all[at]]))?;
+        for _ in 0..STOP_TRIES {
+            if is_still(&all[at]) {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
         for thread in fs::read_dir(format!("/proc/{}/task", all[at]))
             .into_iter()
             .flatten()
@@ -79,7 +88,19 @@ fn descendants(pid: u32) -> Vec<String> {
         }
         at += 1;
     }
-    all
+    Ok(all)
+}
+
+/// How often is looked, a millisecond apart, whether a process has stopped.
+const STOP_TRIES: u32 = 1_000;
+
+/// Whether a process does nothing any more: it is stopped, waits in the kernel where no signal
+/// reaches it (for a child that is just starting a program, which is stopped in turn), or has ended.
+fn is_still(pid: &str) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The state follows the name, which may hold anything.
+    let state = stat.rsplit_once(") ").map(|(_, rest)| rest);
+    state.is_none_or(|rest| !rest.starts_with(['R', 'S']))
 }
 
 /// Runs a command and gives all of its output, whether it ends well or not.
