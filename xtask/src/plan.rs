@@ -37,7 +37,8 @@ pub(crate) fn run(root: &Path, steps: &[Step], without: &[String]) -> Report {
             Step::Clippy => {
                 // First what this step itself installs: two runs of apt do not meet.
                 tools::for_all_features(root)?;
-                installation = Some(Installation::of(parts(root, steps, without)?));
+                let parts = parts(root, steps, without)?;
+                installation = (!parts.is_empty()).then(|| Installation::of(parts));
             }
             Step::Fmt | Step::Features => {}
             // The others install things too, or need what was installed: this waits for it.

@@ -19,7 +19,7 @@ use crate::queues::Queues;
 use crate::route::Route;
 use crate::scope::{ScopeView, ScopeWatcher};
 use crate::source::{self, SourceHandle};
-use crate::{FleetConfig, PoolConfig, PoolSnapshot};
+use crate::{DemandSource, FleetConfig, PoolConfig, PoolSnapshot};
 
 /// How many commands may wait for one pool.
 const COMMANDS: usize = 16;
@@ -444,6 +444,6 @@ fn route_to(pool: &PoolConfig) -> Option<Route> {
         repositories: pool.watched_repositories().into_iter().map(lower).collect(),
         labels: pool.runner_config().labels,
         priority: pool.priority,
-        counts: matches!(pool.source, crate::DemandSource::Queue),
+        counts: matches!(pool.source, DemandSource::Queue),
     })
 }

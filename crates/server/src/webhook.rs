@@ -147,13 +147,12 @@ async fn receive(
     let Some(event) = event else {
         return Ok(StatusCode::NO_CONTENT);
     };
-    let stored = async {
-        // Closed never.
-        let _turn = receiver.storing.acquire().await;
-        receiver.fleet.deliver(delivery, event).await
+    let turn = tokio::time::timeout(TURN_TIMEOUT, receiver.storing.acquire()).await;
+    let Ok(Ok(_storing)) = turn else {
+        return Err(too_many());
     };
     // Acknowledged only once it is stored.
-    stored.await.map_err(|error| {
+    receiver.fleet.deliver(delivery, event).await.map_err(|error| {
         tracing::error!(%error, delivery, "cannot store a webhook; GitHub is asked to send it again");
         (StatusCode::SERVICE_UNAVAILABLE, "the event cannot be stored")
     })?;

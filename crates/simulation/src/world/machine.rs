@@ -154,7 +154,7 @@ impl World {
             return;
         }
         for (plan, cloud) in self.plan.pools.iter().zip(&state.clouds) {
-            let found = cloud.iter().find(|(n, _)| n.to_string() == name);
+            let found = cloud.iter().find(|(n, _)| n.as_str() == name);
             let Some((_, machine)) = found.filter(|(_, m)| m.phase == Phase::Listening) else {
                 continue;
             };
@@ -244,7 +244,7 @@ impl World {
     /// A registration was deleted: its listener, if it is idle, ends.
     pub(crate) fn end_listener(&self, state: &mut State, name: &str) {
         for cloud in &mut state.clouds {
-            let found = cloud.iter_mut().find(|(n, _)| n.to_string() == name);
+            let found = cloud.iter_mut().find(|(n, _)| n.as_str() == name);
             if let Some((_, machine)) = found
                 && machine.phase == Phase::Listening
             {
