@@ -7,7 +7,7 @@ mod instant;
 mod no_machine;
 mod place;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -51,19 +51,17 @@ impl Place {
             self.sim.queue_job(JobSpec::new(REPO, &["test"])).unwrap();
         }
         let over = |job: &JobView| job.conclusion == Some(Conclusion::Success);
-        // The log of exchanges holds the last 10,000 only: read often, and never twice.
-        let (mut calls, mut last) = (BTreeMap::<String, usize>::new(), None);
+        // The log of exchanges holds the last 10,000 only, as they end: read often, and each once.
+        let (mut calls, mut seen) = (BTreeMap::<String, usize>::new(), HashSet::new());
         loop {
             let done = self.sim.jobs().iter().all(over) && self.sim.runners().is_empty();
             for exchange in self.sim.exchanges() {
-                if last.is_none_or(|last| exchange.at > last) {
-                    last = Some(exchange.at);
-                    let path = exchange.path.split('?').next().unwrap_or_default();
+                let (at, method, path) = (exchange.at, &exchange.method, &exchange.path);
+                if seen.insert((at, method.clone(), path.clone())) {
+                    let path = path.split('?').next().unwrap_or_default();
                     if path.starts_with("/api/") || path.starts_with("/tenants/") {
                         let kind = path.trim_end_matches(|c: char| c.is_ascii_digit() || c == '/');
-                        *calls
-                            .entry(format!("{} {kind}", exchange.method))
-                            .or_default() += 1;
+                        *calls.entry(format!("{method} {kind}")).or_default() += 1;
                     }
                 }
             }
