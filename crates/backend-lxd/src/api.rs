@@ -31,11 +31,16 @@ pub(crate) fn was_started(instance: &Instance) -> bool {
 
 /// Words in an error's text, and what they mean. The server says most of what goes wrong in an
 /// operation with the status 400 and a sentence.
-const WORDS: [(&str, ErrorKind); 20] = [
+const WORDS: [(&str, ErrorKind); 21] = [
     ("already exists", ErrorKind::AlreadyExists),
     ("UNIQUE constraint failed", ErrorKind::AlreadyExists),
     (
         "creating instance record: Instance is busy",
+        ErrorKind::AlreadyExists,
+    ),
+    // Another launch of this name holds it, and will find that it came too late.
+    (
+        "start operation: Instance is busy running a \"create\"",
         ErrorKind::AlreadyExists,
     ),
     ("Instance is busy running", ErrorKind::InvalidRequest),
@@ -211,6 +216,18 @@ mod tests {
             (
                 500,
                 "Failed to create instance update operation: Instance is busy running a \"start\" \
+                 operation",
+                K::InvalidRequest,
+            ),
+            (
+                400,
+                "Failed to create instance start operation: Instance is busy running a \"create\" \
+                 operation",
+                K::AlreadyExists,
+            ),
+            (
+                400,
+                "Failed to create instance delete operation: Instance is busy running a \"create\" \
                  operation",
                 K::InvalidRequest,
             ),

@@ -140,21 +140,18 @@ impl Launch<'_> {
         let Err(error) = self.start().await else {
             return Ok(());
         };
-        if !is_refused(&error) {
-            return Err(error);
+        if error.kind() == ErrorKind::AlreadyExists {
+            return self.finish().await;
         }
-        let client = &self.cloud.client;
-        client.settle(&self.instance, self.deadline).await?;
-        match remove::find(self.cloud, self.name).await? {
-            Some(instance) if runs(&instance) => Ok(()),
-            // What the other launch started may have ended since.
-            Some(instance)
-                if error.kind() == ErrorKind::AlreadyExists && was_started(&instance) =>
-            {
-                Ok(())
+        if error.kind() == ErrorKind::InvalidRequest {
+            let client = &self.cloud.client;
+            client.settle(&self.instance, self.deadline).await?;
+            let found = remove::find(self.cloud, self.name).await?;
+            if found.is_some_and(|instance| runs(&instance)) {
+                return Ok(());
             }
-            _ => Err(error),
         }
+        Err(error)
     }
 
     async fn start(&self) -> Result<()> {
