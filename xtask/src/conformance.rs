@@ -198,7 +198,7 @@ fn test(
         .envs(env.iter().map(|(key, value)| (key, value)))
         .env("CONFORMANCE_REPORT", &written)
         .env("CONFORMANCE_JUNIT", folder.join(format!("{scheme}.xml")));
-    process::stream(&mut test)?;
+    process::test(&mut test)?;
     program(root, &backend, page, &of_program, env)?;
     Ok(written)
 }
@@ -224,7 +224,7 @@ fn program(
                 .filter_map(|name| name.strip_prefix(OF_PROGRAM)),
         )
         .envs(env.iter().map(|(key, value)| (key, value)));
-    process::stream(&mut test)
+    process::test(&mut test)
 }
 
 /// Writes the committed page of a backend, or checks that it is current.
@@ -252,7 +252,7 @@ pub(crate) fn mutations(root: &Path) -> Result<()> {
     let mut test = process::cargo(root);
     test.args(["test", "--quiet", "--package", "runner-manager-conformance"])
         .args(["--test", "reference", "--", "--nocapture"]);
-    process::stream(&mut test)
+    process::test(&mut test)
 }
 
 /// Builds the backend outside the workspace and runs the suite against it.
@@ -262,7 +262,7 @@ pub(crate) fn out_of_tree(root: &Path) -> Result<()> {
     test.args(["test", "--locked", "--manifest-path", OUT_OF_TREE])
         .arg("--target-dir")
         .arg(workspace::target(root));
-    process::stream(&mut test)
+    process::test(&mut test)
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use crate::failure::{Failure, Result};
 use std::fs;
+use std::io::{self, BufRead, BufReader, PipeReader, Write};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::sync::mpsc;
@@ -55,6 +56,67 @@ fn within(deadline: Duration, command: &mut Command) -> Result<()> {
         return Ok(());
     }
     Err(Failure::new(format!("`{line}` ended with {status}")))
+}
+
+/// How long the last output of a command may take after its end.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// Runs tests as [`stream`] runs a command. What failed is in the failure too: thousands of lines
+/// may come after it, and who reads the end must find it there.
+pub(crate) fn test(command: &mut Command) -> Result<()> {
+    let (output, end) = io::pipe().map_err(Failure::because("cannot make a pipe"))?;
+    let (tell, told) = mpsc::channel();
+    std::thread::spawn(move || tell.send(pass_on(output)));
+    let ended = stream(command.stdout(end));
+    // Else this end of the pipe would stay open, and the reader would wait for more.
+    command.stdout(Stdio::null());
+    let failed = told.recv_timeout(DRAIN).unwrap_or_default();
+    ended.map_err(|failure| Failure::new(format!("{failure}\n{failed}").trim_end()))
+}
+
+/// Writes the output of tests to the terminal as it comes, and gives the part that says what
+/// failed.
+fn pass_on(output: PipeReader) -> String {
+    let mut report = Report::default();
+    for line in BufReader::new(output)
+        .split(b'\n')
+        .map_while(io::Result::ok)
+    {
+        let line = String::from_utf8_lossy(&line);
+        // Where nobody reads any more, the end of the tests still counts.
+        let _ = writeln!(io::stdout(), "{line}");
+        report.read(&line);
+    }
+    report.failures.join("\n")
+}
+
+/// What failed, out of the output of tests.
+#[derive(Debug, Default)]
+struct Report {
+    is_inside: bool,
+    failures: Vec<String>,
+}
+
+impl Report {
+    /// The longest part that is kept.
+    const LINES: usize = 80;
+
+    fn read(&mut self, line: &str) {
+        self.is_inside = match line {
+            "failures:" => true,
+            end if end.starts_with("test result: ") => false,
+            _ => self.is_inside,
+        };
+        if self.is_inside && self.failures.len() < Self::LINES && !is_of_backtrace(line) {
+            self.failures.push(line.to_owned());
+        }
+    }
+}
+
+/// Whether a line is one of those two that a backtrace has for each call.
+fn is_of_backtrace(line: &str) -> bool {
+    let number = line.trim_start().split(": ").next().unwrap_or_default();
+    line.starts_with("             at ") || (line.starts_with(' ') && number.parse::<u32>().is_ok())
 }
 
 /// Kills a process, and all that it and its children started.
@@ -140,7 +202,6 @@ pub(crate) fn line(command: &Command) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::{BufRead, BufReader};
 
     fn shell(script: &str) -> Command {
         let mut command = Command::new("sh");
@@ -155,6 +216,21 @@ mod tests {
             .to_string();
         assert!(failure.contains("sh -c exit 7"), "{failure}");
         assert!(failure.contains('7'), "{failure}");
+    }
+
+    #[test]
+    fn what_failed_in_tests_is_in_the_failure() {
+        let output = "echo test a ... ok; echo failures:; echo; echo '---- b ----'; echo '1 is not 2'; \
+                      echo '   3: main'; echo '             at ./a.rs:1'; echo 'test result: FAILED'; \
+                      echo after; exit 1";
+        let failure = test(&mut shell(output))
+            .expect_err("one failed")
+            .to_string();
+        assert!(
+            failure.ends_with("\nfailures:\n\n---- b ----\n1 is not 2"),
+            "{failure}"
+        );
+        test(&mut shell("echo failures:; echo none")).expect("it ends well");
     }
 
     #[test]

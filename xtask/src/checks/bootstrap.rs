@@ -31,7 +31,7 @@ pub(crate) fn test(root: &Path) -> Result<()> {
     let mut guest = process::cargo(root);
     guest.env("RUNNER_MANAGER_TEST_SHELLS", SHELLS);
     guest.args(["test", "--workspace", "--all-features", "--test", "guest"]);
-    process::stream(&mut guest)?;
+    process::test(&mut guest)?;
     boot(root, "amd64", &[])
 }
 
@@ -63,7 +63,7 @@ fn boot(root: &Path, machine: &str, tests: &[&str]) -> Result<()> {
         "--test",
         "bootstrap",
     ]);
-    process::stream(whole.args(["--", "--nocapture"]).args(tests))
+    process::test(whole.args(["--", "--nocapture"]).args(tests))
 }
 
 /// Installs what is missing, without starting anything.

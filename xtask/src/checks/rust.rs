@@ -29,5 +29,5 @@ pub(crate) fn lint(root: &Path) -> Result<()> {
 pub(crate) fn test(root: &Path) -> Result<()> {
     tools::for_all_features(root)?;
     tools::provide(root, Tool::Npm, &["npm"])?;
-    process::stream(process::cargo(root).args(["test", "--workspace", "--all-features"]))
+    process::test(process::cargo(root).args(["test", "--workspace", "--all-features"]))
 }
