@@ -128,6 +128,17 @@ pub(crate) fn values_arrive_intact(outcome: &Outcome) {
             kept.files["home/ubuntu/stolen"], "",
             "a job reads the manager's secrets"
         );
+        // The notes of cloud-init as the script of a probe reads them: in its last stage, which is
+        // not over, without an error.
+        let notes = &kept.files["home/ubuntu/notes"];
+        let noted: Value = serde_json::from_str(notes).expect("one file, the one of what runs");
+        assert_eq!(noted["v1"]["stage"], "modules-final", "{notes}");
+        assert!(notes.contains("\"stage\": \"modules-final\""), "{notes}");
+        let mut errors = notes.lines().filter(|line| line.contains("\"errors\""));
+        assert!(
+            errors.all(|line| line.trim().trim_end_matches(',') == "\"errors\": []"),
+            "{notes}"
+        );
         let pre: Value =
             serde_json::from_str(&kept.files["home/ubuntu/metrics-exchange/pre-job-metrics.json"])
                 .expect("JSON");

