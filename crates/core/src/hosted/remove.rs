@@ -2,15 +2,20 @@
 
 use std::collections::HashMap;
 use std::sync::PoisonError;
+use std::time::Duration;
 
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 
 use super::HostedRunners;
 use crate::{
-    Cloud, CloudInstance, CloudRunnerState, HealthState, InstanceId, Leftover, Result,
+    Cloud, CloudInstance, CloudRunnerState, ErrorKind, HealthState, InstanceId, Leftover, Result,
     RunnerMetrics, RunnerName, StopMode, StopOutcome, Support,
 };
+
+/// How often is looked whether an instance comes down whose answer broke off, and the pause between.
+const LOOKS: u32 = 20;
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// Splits instances into the newest of each name and the older twins.
 pub(super) fn newest_of_each_name(
@@ -91,8 +96,28 @@ impl<C: Cloud> HostedRunners<C> {
                 self.take_down(instance).await.map(Some)
             }
             Err(_) if mode == StopMode::IdleOrBusy => self.take_down(instance).await.map(Some),
+            // The end of a runner ends its instance too, now and then before the answer is out.
+            Err(error)
+                if error.kind() == ErrorKind::Unreachable && self.comes_down(&instance).await =>
+            {
+                self.take_down(instance).await.map(Some)
+            }
             Err(error) => Err(error.with_context("runner", &instance.name)),
         }
+    }
+
+    /// Whether an instance is down or gone within the next seconds: no job can run there any more.
+    async fn comes_down(&self, instance: &CloudInstance) -> bool {
+        for _ in 0..LOOKS {
+            let get = self.cloud.get(&instance.name);
+            match self.within(self.timings.call_timeout, "get", get).await {
+                Ok(Some(found)) if found.state == CloudRunnerState::Active => {}
+                Ok(_) => return true,
+                Err(_) => return false,
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        false
     }
 
     pub(super) fn sweep(&self) -> BoxStream<'_, Result<RunnerMetrics>> {
@@ -170,5 +195,144 @@ impl<C: Cloud> HostedRunners<C> {
         }
         *seen = still;
         due
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+    use async_trait::async_trait;
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::{
+        Capability, Error, ExchangeFile, Guest, GuestFile, GuestProbe, LaunchSpec, ManualClock,
+        NamePrefix, Timings,
+    };
+
+    /// One instance, whose guest breaks off when it is asked for something.
+    struct OneInstance {
+        capability: Capability,
+        instance: CloudInstance,
+        error: ErrorKind,
+        /// After so many looks it is down.
+        looks: AtomicU32,
+        is_gone: Arc<AtomicBool>,
+    }
+
+    fn all() -> Capability {
+        Capability {
+            jit_config: Support::Native,
+            registration_token: Support::Native,
+            claim: Support::Native,
+            guest: Support::Native,
+            cloud_init: Support::Native,
+            idle_stop: Support::Native,
+            shell: Support::Native,
+            console: Support::Native,
+            resource_limits: Support::Native,
+            support_services: Support::Native,
+            outlives_manager: Support::Native,
+            max_instances: None,
+            max_user_data_bytes: None,
+        }
+    }
+
+    struct Breaks(ErrorKind);
+
+    #[async_trait]
+    impl Guest for Breaks {
+        async fn probe(&self) -> Result<GuestProbe> {
+            Err(Error::new(self.0, "the connection broke"))
+        }
+
+        async fn stop_runner(&self, _: StopMode) -> Result<StopOutcome> {
+            Err(Error::new(self.0, "the connection broke"))
+        }
+
+        async fn read_file(&self, _: ExchangeFile) -> Result<GuestFile> {
+            Err(Error::new(self.0, "the connection broke"))
+        }
+    }
+
+    #[async_trait]
+    impl Cloud for OneInstance {
+        fn capability(&self) -> &Capability {
+            &self.capability
+        }
+
+        async fn launch(&self, _: &LaunchSpec) -> Result<CloudInstance> {
+            unreachable!("nothing is launched")
+        }
+
+        async fn get(&self, _: &RunnerName) -> Result<Option<CloudInstance>> {
+            let left = self.looks.load(Ordering::Relaxed);
+            self.looks.store(left.saturating_sub(1), Ordering::Relaxed);
+            let mut found = self.instance.clone();
+            if left == 0 {
+                found.state = CloudRunnerState::Stopped;
+            }
+            Ok(Some(found))
+        }
+
+        async fn list(&self, _: &NamePrefix) -> Result<Vec<CloudInstance>> {
+            Ok(vec![self.instance.clone()])
+        }
+
+        async fn terminate(&self, _: &CloudInstance) -> Result<()> {
+            self.is_gone.store(true, Ordering::Relaxed);
+            Ok(())
+        }
+
+        async fn leftovers(&self, _: &NamePrefix) -> Result<Vec<Leftover>> {
+            Ok(Vec::new())
+        }
+
+        async fn remove_leftover(&self, _: &Leftover) -> Result<()> {
+            unreachable!("nothing is left over")
+        }
+
+        async fn guest(&self, _: &CloudInstance) -> Result<Box<dyn Guest>> {
+            Ok(Box::new(Breaks(self.error)))
+        }
+
+        async fn console(&self, _: &CloudInstance) -> Result<Option<String>> {
+            Ok(None)
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_instance_that_its_runner_took_along_goes_and_another_stays() {
+        let prefix = NamePrefix::new("app").expect("a prefix");
+        for (error, looks, goes) in [
+            (ErrorKind::Unreachable, 0, true),
+            (ErrorKind::Unreachable, 5, true),
+            (ErrorKind::Unreachable, u32::MAX, false),
+            (ErrorKind::PermissionDenied, 0, false),
+        ] {
+            let is_gone = Arc::new(AtomicBool::new(false));
+            let now = Timestamp::UNIX_EPOCH;
+            let cloud = OneInstance {
+                capability: all(),
+                instance: CloudInstance {
+                    name: prefix.runner_name(&InstanceId::random()),
+                    native_id: "1".into(),
+                    state: CloudRunnerState::Active,
+                    created_at: now,
+                    addresses: Vec::new(),
+                },
+                error,
+                looks: AtomicU32::new(looks),
+                is_gone: is_gone.clone(),
+            };
+            let clock = Arc::new(ManualClock::new(now));
+            let runners = HostedRunners::new(cloud, prefix.clone(), Timings::default(), clock);
+            let flushed: Vec<_> = runners.flush(StopMode::Idle).collect().await;
+            assert_eq!(flushed.len(), 1, "{error:?} {looks}");
+            assert_eq!(flushed[0].is_ok(), goes, "{error:?} {looks}");
+            assert_eq!(is_gone.load(Ordering::Relaxed), goes, "{error:?} {looks}");
+        }
     }
 }
