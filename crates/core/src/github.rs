@@ -89,6 +89,19 @@ impl GitHubPath {
         }
     }
 
+    /// Whether a repository may be of this scope. Of an enterprise, whose organizations are not
+    /// known here, any may.
+    #[must_use]
+    pub fn may_hold(&self, owner: &str, repo: &str) -> bool {
+        match self {
+            Self::Organization { org, .. } => org.eq_ignore_ascii_case(owner),
+            Self::Repository { owner: o, repo: r } => {
+                o.eq_ignore_ascii_case(owner) && r.eq_ignore_ascii_case(repo)
+            }
+            Self::Enterprise { .. } => true,
+        }
+    }
+
     /// The runner group, where the scope has groups.
     #[must_use]
     pub fn group(&self) -> Option<&str> {
@@ -128,11 +141,13 @@ mod tests {
     #[test]
     fn scopes_parse_and_give_their_paths() {
         let org = GitHubPath::parse("octo-org", None).unwrap();
+        assert!(org.may_hold("Octo-Org", "any") && !org.may_hold("octo", "any"));
         assert_eq!(
             (org.api_path().as_str(), org.group()),
             ("/orgs/octo-org", Some("Default"))
         );
         let repo = GitHubPath::parse("octo/hello.world", None).unwrap();
+        assert!(repo.may_hold("octo", "Hello.World") && !repo.may_hold("octo", "hello"));
         assert_eq!(
             (repo.api_path().as_str(), repo.group()),
             ("/repos/octo/hello.world", None)

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use runner_manager_core::{JobStatus, Result, RunnerMetrics, RunnerName, StatusInfo};
+use runner_manager_core::{
+    GitHubPath, JobStatus, PreJobMetrics, Result, RunnerMetrics, RunnerName, StatusInfo,
+};
 use runner_manager_github::GitHub;
 use runner_manager_store::{JobRow, Recorded, Store};
 use serde::Serialize;
@@ -152,6 +154,7 @@ pub(crate) struct Events<'a> {
     pub(crate) github: &'a GitHub,
     pub(crate) file: Option<&'a PathBuf>,
     pub(crate) pool: &'a str,
+    pub(crate) scope: &'a GitHubPath,
     pub(crate) now: Timestamp,
 }
 
@@ -182,11 +185,11 @@ impl Events<'_> {
 
     /// The job of a runner. GitHub is asked for its end where it has not told it yet.
     async fn job(&self, metrics: &RunnerMetrics) -> Result<Option<JobRow>> {
-        if metrics.pre_job.is_none() {
+        let Some(pre_job) = &metrics.pre_job else {
             return Ok(None);
-        }
+        };
         let Some(id) = self.store.job_of(&metrics.runner_name).await? else {
-            return Ok(None);
+            return self.unseen_job(pre_job, &metrics.runner_name).await;
         };
         let known = self.store.job(id).await?;
         let Some(known) = known.filter(|job| job.conclusion.is_none()) else {
@@ -199,6 +202,29 @@ impl Events<'_> {
             self.store.record_job(&row).await?;
         }
         self.store.job(id).await
+    }
+
+    /// The job of a runner that took it before it was seen in the queue. GitHub's word counts: the
+    /// runner says which run to look into, as far as the pool may have jobs of it.
+    async fn unseen_job(
+        &self,
+        pre_job: &PreJobMetrics,
+        runner: &RunnerName,
+    ) -> Result<Option<JobRow>> {
+        let repository = GitHubPath::parse(&pre_job.repository, None);
+        let Ok(GitHubPath::Repository { owner, repo }) = repository else {
+            return Ok(None);
+        };
+        let run = pre_job.workflow_run_id.parse().ok();
+        let Some(run) = run.filter(|_| self.scope.may_hold(&owner, &repo)) else {
+            return Ok(None);
+        };
+        let name = runner.to_string();
+        let found = self.github.job_of_runner(&owner, &repo, run, &name).await?;
+        let Some(remote) = found else { return Ok(None) };
+        let row = job_log::row(&remote, Some(self.pool.to_owned()));
+        self.store.record_job(&row).await?;
+        self.store.job(row.id).await
     }
 
     async fn write(&self, runner: Option<&RunnerName>, kind: &'static str, line: &str) {

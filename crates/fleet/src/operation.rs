@@ -145,6 +145,7 @@ impl Context {
             github: &self.shared.github,
             file: self.pool.services.events_file.as_ref(),
             pool: &self.pool.name,
+            scope: &self.pool.github_path,
             now: self.now(),
         }
     }

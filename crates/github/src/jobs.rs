@@ -61,6 +61,23 @@ impl GitHub {
         }
     }
 
+    /// The job of a workflow run that a runner took, in any of the run's attempts; or none.
+    ///
+    /// # Errors
+    /// When GitHub cannot be asked or refuses.
+    pub async fn job_of_runner(
+        &self,
+        owner: &str,
+        repo: &str,
+        run: u64,
+        runner: &str,
+    ) -> Result<Option<RemoteJob>> {
+        let path = repository(owner, repo);
+        let jobs = self.jobs_of_run(&path, run, "all", Caching::None).await?;
+        let mut jobs = jobs.into_iter().map(|job| job.of(owner, repo));
+        Ok(jobs.find(|job| job.runner_name.as_deref() == Some(runner)))
+    }
+
     async fn unfinished_runs(&self, owner: &str, repo: &str) -> Result<Vec<(GitHubPath, u64)>> {
         let path = repository(owner, repo);
         // A run that starts between the two calls is seen by the second.
@@ -83,23 +100,31 @@ impl GitHub {
         let GitHubPath::Repository { owner, repo } = &path else {
             return Ok(Vec::new());
         };
-        let run = run.to_string();
-        let segments = ["repos", owner, repo, "actions", "runs", &run, "jobs"];
+        let jobs = self.jobs_of_run(&path, run, "latest", Caching::ByEtag);
+        let queued = jobs.await?.into_iter().filter(|job| job.status == "queued");
+        Ok(queued.map(|job| job.of(owner, repo)).collect())
+    }
+
+    /// The jobs of a run's attempts (`latest` or `all`).
+    async fn jobs_of_run(
+        &self,
+        path: &GitHubPath,
+        run: u64,
+        filter: &str,
+        caching: Caching,
+    ) -> Result<Vec<wire::Job>> {
+        let url = format!("{}/actions/runs/{run}/jobs", path.api_path());
+        let segments: Vec<&str> = url.split('/').skip(1).collect();
         let pages = Pages {
-            url: join(&self.0.api, &segments, &[("filter", "latest")]),
-            caching: Caching::ByEtag,
+            url: join(&self.0.api, &segments, &[("filter", filter)]),
+            caching,
             needs: NEEDS_JOBS,
             shown: 0,
         };
-        match self.all::<wire::Jobs>(&path, &pages).await {
-            Ok(jobs) => Ok(jobs
-                .into_iter()
-                .filter(|job| job.status == "queued")
-                .map(|job| job.of(owner, repo))
-                .collect()),
+        match self.all::<wire::Jobs>(path, &pages).await {
             // The run was deleted since it was listed.
             Err(e) if e.kind() == ErrorKind::NotFound => Ok(Vec::new()),
-            Err(e) => Err(e),
+            jobs => jobs,
         }
     }
 }

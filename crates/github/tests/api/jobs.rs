@@ -59,6 +59,30 @@ async fn queued_jobs_come_from_queued_and_running_runs() {
 }
 
 #[tokio::test]
+async fn the_job_of_a_runner_is_found_in_its_run() {
+    let fake = Fake::start(|seen, _| {
+        let mut taken = job(12, 1, "completed");
+        taken["runner_name"] = json!("app-0123456789ab");
+        match seen.line.split(' ').nth(1).unwrap() {
+            path if path.starts_with("/repos/o/a/actions/runs/1/jobs?filter=all") => json_reply(
+                200,
+                &json!({"total_count": 2, "jobs": [job(11, 1, "queued"), taken]}),
+            ),
+            _ => error_reply(404, "Not Found"),
+        }
+    })
+    .await;
+    let github = fake.client();
+    let of = async |run, runner: &str| {
+        let found = github.job_of_runner("o", "a", run, runner).await.unwrap();
+        found.map(|job| job.id)
+    };
+    assert_eq!(of(1, "app-0123456789ab").await, Some(12));
+    assert_eq!(of(1, "app-0123456789ac").await, None);
+    assert_eq!(of(2, "app-0123456789ab").await, None, "the run is gone");
+}
+
+#[tokio::test]
 async fn a_failing_repository_fails_the_poll() {
     let fake = Fake::start(|seen, _| {
         if seen.line.contains("/o/bad/") {
