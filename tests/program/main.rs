@@ -10,5 +10,6 @@ mod own_backend;
 mod redelivery;
 mod render;
 mod scale_sets;
+mod status;
 mod support;
 mod webhooks;

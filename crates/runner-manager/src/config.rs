@@ -33,6 +33,7 @@ pub(crate) struct Config {
     webhook: Option<Webhook>,
     pub(crate) callback: Option<Callback>,
     events: Option<EventsSection>,
+    status: Option<StatusSection>,
     #[serde(rename = "pool", default)]
     pub(crate) pools: Vec<Pool>,
     /// The text that was read, to point at lines.
@@ -102,6 +103,20 @@ struct Webhook {
     redelivery_interval_seconds: u64,
 }
 
+/// Where the manager tells how it is.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct StatusSection {
+    #[serde(default = "status_address")]
+    listen: SocketAddr,
+    #[serde(default)]
+    flush: bool,
+}
+
+fn status_address() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 55_555))
+}
+
 /// Whether an address is plain HTTP that does not leave this machine.
 pub(crate) fn is_local(url: &Url) -> bool {
     let loopback = match url.host() {
@@ -164,6 +179,13 @@ impl Config {
         {
             return Err(wrong(
                 "`webhook.url` is not https; GitHub would send what jobs do over an open line",
+            ));
+        }
+        if let Some((listen, true)) = config.status()
+            && !listen.ip().is_loopback()
+        {
+            return Err(wrong(
+                "`status.flush` lets whoever reaches `status.listen` remove runners; listen on 127.0.0.1, or leave `flush` out",
             ));
         }
         let (mut names, mut prefixes) = (HashSet::new(), HashSet::new());
@@ -261,6 +283,12 @@ impl Config {
         };
         let secrets = files.into_iter().flatten().map(read);
         Ok(Some((section.listen, secrets.collect::<Result<_>>()?)))
+    }
+
+    /// Where to listen for those who ask how the manager is, and whether they may flush.
+    pub(crate) fn status(&self) -> Option<(SocketAddr, bool)> {
+        let section = self.status.as_ref()?;
+        Some((section.listen, section.flush))
     }
 
     /// Where GitHub reaches the manager, if that is told.
@@ -406,6 +434,11 @@ mod tests {
                 "`[pool.lxd]` is not read by the backend `process`",
             ),
             ("[pool.process]", "[pool.zzz]\n[pool.process]", "`zzz`"),
+            (
+                "[[pool]]",
+                "[status]\nlisten = \"192.0.2.1:80\"\nflush = true\n[[pool]]",
+                "`status.flush`",
+            ),
             ("name = \"small\"", "name = \"a/b\"", "set `prefix`"),
             ("[\"small\"]", "[\"a;b\"]", "holds ';'"),
             ("[\"small\"]", "[]", "is empty"),

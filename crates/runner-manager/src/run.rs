@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use runner_manager_core::{Budgets, Error, ErrorKind, Result, Support, SystemClock};
 use runner_manager_fleet::{Fleet, PoolConfig};
-use runner_manager_server::{AdminServer, InstanceServer, Redelivery, WebhookServer};
+use runner_manager_server::{AdminServer, InstanceServer, Redelivery, StatusServer, WebhookServer};
 use runner_manager_store::Store;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -27,7 +27,7 @@ pub(crate) async fn run(path: &Path) -> Result<()> {
     let mut file = FileWatch::start(path)?;
     let store = Store::open(&config.manager.state_dir).await?;
     let clock = Arc::new(SystemClock);
-    let fleet = Fleet::start(config.rhythm(), pools, store, github.clone(), clock).await?;
+    let fleet = Fleet::start(config.rhythm(), pools, store.clone(), github.clone(), clock).await?;
     let fleet = Arc::new(fleet);
     let operators = AdminServer::start(&config.manager.state_dir, fleet.clone()).await?;
     let webhooks = match webhook {
@@ -53,10 +53,17 @@ pub(crate) async fn run(path: &Path) -> Result<()> {
         }
         None => None,
     };
+    let status = match config.status() {
+        Some((listen, may_flush)) => {
+            Some(StatusServer::start(listen, may_flush, fleet.clone(), store).await?)
+        }
+        None => None,
+    };
     let listening = webhooks.as_ref().map(|w| w.address().to_string());
     tracing::info!(
         pools = config.pools.len(),
         webhooks = listening,
+        status = status.as_ref().map(|s| s.address().to_string()),
         "the manager is at work"
     );
     loop {
@@ -75,7 +82,7 @@ pub(crate) async fn run(path: &Path) -> Result<()> {
     }
     tracing::info!("no launches any more; runners stay at work");
     fleet.drain().await;
-    drop((operators, webhooks, redelivery, instances));
+    drop((operators, webhooks, redelivery, instances, status));
     Ok(())
 }
 

@@ -3,8 +3,10 @@
 mod api;
 mod client;
 mod instance;
+mod metrics;
 mod redelivery;
 mod socket;
+mod status;
 mod tls;
 mod webhook;
 
@@ -12,5 +14,6 @@ pub use client::AdminClient;
 pub use instance::InstanceServer;
 pub use redelivery::Redelivery;
 pub use socket::AdminServer;
+pub use status::StatusServer;
 pub use tls::TlsFiles;
 pub use webhook::WebhookServer;

@@ -15,6 +15,15 @@ pub enum Recorded {
     Before,
 }
 
+/// Events that came after others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventsAfter {
+    /// The place of the last of them, to go on from.
+    pub place: i64,
+    /// They, as lines of JSON.
+    pub lines: Vec<String>,
+}
+
 impl Store {
     /// Stores an event. A runner has at most one of each kind; those of a pool are all kept.
     ///
@@ -49,6 +58,30 @@ impl Store {
             let mut statement = db.prepare_cached(sql)?;
             let rows = statement.query_map([limit], |row| row.get(0))?;
             Ok(rows.collect::<rusqlite::Result<_>>()?)
+        })
+        .await
+    }
+
+    /// Events in the order in which they were stored, at most `limit`, from behind a place on; where
+    /// none is given, from behind the newest.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn events_after(&self, place: Option<i64>, limit: u32) -> Result<EventsAfter> {
+        self.work("read events", move |db| {
+            let newest = db.query_row("SELECT coalesce(max(rowid), 0) FROM events", [], |row| {
+                row.get(0)
+            })?;
+            // Places begin anew where all events have been forgotten.
+            let place = place.map_or(newest, |place| if place > newest { 0 } else { place });
+            let sql = "SELECT rowid, line FROM events WHERE rowid > ?1 ORDER BY rowid LIMIT ?2";
+            let mut statement = db.prepare_cached(sql)?;
+            let rows = statement.query_map((place, limit), |row| Ok((row.get(0)?, row.get(1)?)))?;
+            let rows = rows.collect::<rusqlite::Result<Vec<(i64, String)>>>()?;
+            Ok(EventsAfter {
+                place: rows.last().map_or(place, |(place, _)| *place),
+                lines: rows.into_iter().map(|(_, line)| line).collect(),
+            })
         })
         .await
     }

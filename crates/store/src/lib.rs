@@ -10,7 +10,7 @@ mod runners;
 mod state;
 
 pub use boots::{Digest, NewBoot, Refusal};
-pub use events::Recorded;
+pub use events::{EventsAfter, Recorded};
 pub use failures::{FailureRow, NewFailure};
 pub use jobs::{JobRow, JobStatus};
 pub use open::{Gate, Moment, Store};
