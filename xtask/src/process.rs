@@ -2,7 +2,7 @@
 
 use crate::failure::{Failure, Result};
 use std::fs;
-use std::io::{self, BufRead, BufReader, PipeReader, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::sync::mpsc;
@@ -66,7 +66,7 @@ const DRAIN: Duration = Duration::from_secs(10);
 pub(crate) fn test(command: &mut Command) -> Result<()> {
     let (output, end) = io::pipe().map_err(Failure::because("cannot make a pipe"))?;
     let (tell, told) = mpsc::channel();
-    std::thread::spawn(move || tell.send(pass_on(output)));
+    std::thread::spawn(move || tell.send(pass_on(output, io::stdout())));
     let ended = stream(command.stdout(end));
     // Else this end of the pipe would stay open, and the reader would wait for more.
     command.stdout(Stdio::null());
@@ -74,9 +74,9 @@ pub(crate) fn test(command: &mut Command) -> Result<()> {
     ended.map_err(|failure| Failure::new(format!("{failure}\n{failed}").trim_end()))
 }
 
-/// Writes the output of tests to the terminal as it comes, and gives the part that says what
+/// Writes the output of tests to another place as it comes, and gives the part that says what
 /// failed.
-fn pass_on(output: PipeReader) -> String {
+fn pass_on(output: impl Read, mut to: impl Write) -> String {
     let mut report = Report::default();
     for line in BufReader::new(output)
         .split(b'\n')
@@ -84,7 +84,7 @@ fn pass_on(output: PipeReader) -> String {
     {
         let line = String::from_utf8_lossy(&line);
         // Where nobody reads any more, the end of the tests still counts.
-        let _ = writeln!(io::stdout(), "{line}");
+        let _ = writeln!(to, "{line}");
         report.read(&line);
     }
     report.failures.join("\n")
@@ -219,18 +219,16 @@ mod tests {
     }
 
     #[test]
-    fn what_failed_in_tests_is_in_the_failure() {
-        let output = "echo test a ... ok; echo failures:; echo; echo '---- b ----'; echo '1 is not 2'; \
-                      echo '   3: main'; echo '             at ./a.rs:1'; echo 'test result: FAILED'; \
-                      echo after; exit 1";
-        let failure = test(&mut shell(output))
-            .expect_err("one failed")
-            .to_string();
-        assert!(
-            failure.ends_with("\nfailures:\n\n---- b ----\n1 is not 2"),
-            "{failure}"
-        );
-        test(&mut shell("echo failures:; echo none")).expect("it ends well");
+    fn what_failed_in_tests_is_told_again() {
+        let output = "test a ... ok\nfailures:\n\n---- b ----\n1 is not 2\n   3: main\n             \
+                      at ./a.rs:1\ntest result: FAILED\nafter\n";
+        let mut passed_on = Vec::new();
+        let failed = pass_on(output.as_bytes(), &mut passed_on);
+        assert_eq!(failed, "failures:\n\n---- b ----\n1 is not 2");
+        assert_eq!(String::from_utf8_lossy(&passed_on), output);
+        let failure = test(&mut shell("echo one; exit 3")).expect_err("3 is a failure");
+        assert!(failure.to_string().ends_with("3"), "{failure}");
+        test(&mut shell("echo two")).expect("it ends well");
     }
 
     #[test]
