@@ -3,10 +3,14 @@
 
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::time::Duration;
 
 use runner_manager_core::NamePrefix;
 use serde_json::{Value, json};
 use tokio::process::Command;
+
+/// How long `virsh` may take; a guest's agent has 30 s of it.
+const VIRSH: Duration = Duration::from_secs(120);
 
 /// A host that is up.
 #[derive(Debug, Clone)]
@@ -76,7 +80,10 @@ impl Site {
         let mut command = Command::new("virsh");
         command.args(["--quiet", "--connect", &uri]).args(words);
         command.stdin(Stdio::null()).kill_on_drop(true);
-        let output = command.output().await.expect("virsh starts");
+        let Ok(output) = tokio::time::timeout(VIRSH, command.output()).await else {
+            return Err("no end in time".into());
+        };
+        let output = output.expect("virsh starts");
         match output.status.success() {
             true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
             false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),

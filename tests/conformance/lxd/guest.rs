@@ -85,7 +85,7 @@ impl Inside<'_> {
             "conformance",
         ]);
         all.extend(words);
-        self.server.try_run(&all, input).await.ok()
+        self.server.exec(&all, input).await.ok()
     }
 
     /// Offers a job to a runner that listens; one that does not takes none.

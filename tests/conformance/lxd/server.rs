@@ -1,10 +1,17 @@
 //! The server, reached by its own command-line client: the second opinion of every case.
 
 use std::process::Stdio;
+use std::time::Duration;
 
 use serde_json::Value;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
+
+/// How long the client may take: for a change, and for a short command inside an instance.
+const CHANGE: Duration = Duration::from_secs(120);
+const COMMAND: Duration = Duration::from_secs(20);
+/// How often such a command is tried: LXD's client now and then misses its end, and waits for ever.
+const TRIES: u32 = 3;
 
 /// A server that is up.
 #[derive(Debug, Clone)]
@@ -32,6 +39,22 @@ impl Server {
 
     /// Runs the client; gives its output, or its words when it failed.
     pub(crate) async fn try_run(&self, words: &[&str], input: &[u8]) -> Result<Vec<u8>, String> {
+        let ended = tokio::time::timeout(CHANGE, self.client(words, input)).await;
+        ended.unwrap_or_else(|_| Err("no end in time".into()))
+    }
+
+    /// Runs a short command inside an instance, which may be done twice.
+    pub(crate) async fn exec(&self, words: &[&str], input: &[u8]) -> Result<Vec<u8>, String> {
+        for _ in 0..TRIES {
+            match tokio::time::timeout(COMMAND, self.client(words, input)).await {
+                Ok(ended) => return ended,
+                Err(_) => eprintln!("{} {words:?} does not end; again", self.cli),
+            }
+        }
+        Err("no end in time".into())
+    }
+
+    async fn client(&self, words: &[&str], input: &[u8]) -> Result<Vec<u8>, String> {
         let mut command = Command::new(&self.cli);
         command
             .args(words)
