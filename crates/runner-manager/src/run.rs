@@ -8,14 +8,38 @@ use runner_manager_core::{Budgets, Error, ErrorKind, Result, Support, SystemCloc
 use runner_manager_fleet::{Fleet, PoolConfig};
 use runner_manager_server::{AdminServer, InstanceServer, Redelivery, StatusServer, WebhookServer};
 use runner_manager_store::Store;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::config::Config;
 use crate::services::Callback;
 use crate::watch::FileWatch;
 
+/// How many files may be open at once, as far as the system lets this user: connections of others
+/// are among them. No more, since runners on this machine inherit it, and some programs close all
+/// that could be open.
+const OPEN_FILES: u64 = 16_384;
+
+fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = limit
+        .maximum
+        .map_or(OPEN_FILES, |most| most.min(OPEN_FILES));
+    if limit.current.is_none_or(|current| current >= wanted) {
+        return;
+    }
+    let raised = Rlimit {
+        current: Some(wanted),
+        ..limit
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "no more files can be open at once");
+    }
+}
+
 /// Runs until told to stop.
 pub(crate) async fn run(path: &Path) -> Result<()> {
+    raise_open_files();
     let config = Config::read(path)?;
     let github = config.github()?;
     let webhook = config.webhook()?;

@@ -4,13 +4,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::connect_info::Connected;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, State};
 use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
-use axum::serve::IncomingStream;
 use axum::{Json, Router};
 use runner_manager_core::{Error, ErrorKind, Result, RunnerName, Secret};
 use runner_manager_fleet::{Fleet, Phase};
@@ -19,6 +17,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
+use crate::serve::{Limits, serve};
 use crate::tls::{TlsFiles, TlsListener};
 
 /// The largest body that is read.
@@ -27,6 +26,15 @@ const MAX_BODY: usize = 4 * 1024;
 const CALL_TIMEOUT: Duration = Duration::from_secs(25);
 /// How many calls are worked on at once; instances try the others again.
 const AT_ONCE: usize = 256;
+
+/// An instance calls now and then, and a job may call as it likes: none has all connections. Many
+/// instances may come from one address, where a network translates theirs.
+const LIMITS: Limits = Limits {
+    connections: 1_024,
+    of_one_peer: 256,
+    head: Duration::from_secs(30),
+    request: Duration::from_secs(CALL_TIMEOUT.as_secs() + 10),
+};
 
 /// Answers instances until dropped.
 pub struct InstanceServer {
@@ -37,22 +45,6 @@ pub struct InstanceServer {
 struct Desk {
     fleet: Arc<Fleet>,
     slots: Semaphore,
-}
-
-/// The other side of a connection.
-#[derive(Debug, Clone, Copy)]
-struct Peer(SocketAddr);
-
-impl Connected<IncomingStream<'_, TcpListener>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, TcpListener>) -> Self {
-        Self(*stream.remote_addr())
-    }
-}
-
-impl Connected<IncomingStream<'_, TlsListener>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, TlsListener>) -> Self {
-        Self(*stream.remote_addr())
-    }
 }
 
 impl InstanceServer {
@@ -88,19 +80,13 @@ impl InstanceServer {
             .route("/runner/{name}/phase", post(phase))
             .layer(DefaultBodyLimit::max(MAX_BODY))
             .with_state(Arc::new(Desk { fleet, slots }));
-        let service = router.into_make_service_with_connect_info::<Peer>();
-        let task = tokio::spawn(async move {
-            let served = match acceptor {
-                Some(acceptor) => {
-                    let listener = TlsListener::new(listener, acceptor);
-                    axum::serve(listener, service).await
-                }
-                None => axum::serve(listener, service).await,
-            };
-            if let Err(error) = served {
-                tracing::error!(%error, "instances are answered no more");
+        let task = match acceptor {
+            Some(acceptor) => {
+                let listener = TlsListener::new(listener, acceptor);
+                tokio::spawn(serve(listener, router, LIMITS))
             }
-        });
+            None => tokio::spawn(serve(listener, router, LIMITS)),
+        };
         Ok(Self { address, task })
     }
 
@@ -127,7 +113,7 @@ const BUSY: Refused = (StatusCode::SERVICE_UNAVAILABLE, "try again");
 fn caller(
     name: &str,
     headers: &HeaderMap,
-    Peer(from): Peer,
+    from: SocketAddr,
 ) -> std::result::Result<(RunnerName, Secret), Refused> {
     let refuse = |reason: &str| {
         let from = from.ip();
@@ -160,12 +146,12 @@ async fn bounded<T>(
 
 async fn claim(
     State(desk): State<Arc<Desk>>,
-    ConnectInfo(peer): ConnectInfo<Peer>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
     Path(name): Path<String>,
     headers: HeaderMap,
 ) -> std::result::Result<Response, Refused> {
     let (name, nonce) = caller(&name, &headers, peer)?;
-    let call = desk.fleet.claim(&name, &nonce, peer.0.ip());
+    let call = desk.fleet.claim(&name, &nonce, peer.ip());
     let secrets = bounded(&desk, &name, call).await?.map_err(|_| REFUSED)?;
     let headers = [
         (CONTENT_TYPE, "application/json"),
@@ -185,7 +171,7 @@ struct Report {
 
 async fn phase(
     State(desk): State<Arc<Desk>>,
-    ConnectInfo(peer): ConnectInfo<Peer>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
     Path(name): Path<String>,
     headers: HeaderMap,
     Json(report): Json<Report>,
@@ -193,7 +179,7 @@ async fn phase(
     let (name, token) = caller(&name, &headers, peer)?;
     let call = desk
         .fleet
-        .hear(&name, &token, report.phase, report.exit_code, peer.0.ip());
+        .hear(&name, &token, report.phase, report.exit_code, peer.ip());
     bounded(&desk, &name, call).await?.map_err(|_| REFUSED)?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -5,6 +5,7 @@ mod client;
 mod instance;
 mod metrics;
 mod redelivery;
+mod serve;
 mod socket;
 mod status;
 mod tls;

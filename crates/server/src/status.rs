@@ -20,6 +20,7 @@ use tokio::task::JoinHandle;
 
 use crate::api::status_of;
 use crate::metrics::Metrics;
+use crate::serve::{Limits, serve};
 
 /// How long an answer may take that changes nothing.
 const LOOK: Duration = Duration::from_secs(10);
@@ -27,6 +28,12 @@ const LOOK: Duration = Duration::from_secs(10);
 const FLUSH: Duration = Duration::from_secs(300);
 /// How many requests are worked on at once; others are turned away.
 const AT_ONCE: usize = 16;
+const LIMITS: Limits = Limits {
+    connections: 256,
+    of_one_peer: 64,
+    head: Duration::from_secs(75),
+    request: Duration::from_secs(FLUSH.as_secs() + 30),
+};
 /// The type of Prometheus's text format.
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -76,11 +83,7 @@ impl StatusServer {
             .route("/runner/check", get(check))
             .route("/runner/flush", post(flush))
             .with_state(Arc::new(status));
-        let task = tokio::spawn(async move {
-            if let Err(error) = axum::serve(listener, router).await {
-                tracing::error!(%error, "nobody is told any more how the manager is");
-            }
-        });
+        let task = tokio::spawn(serve(listener, router, LIMITS));
         Ok(Self { address, task })
     }
 

@@ -16,6 +16,8 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
+use crate::serve::{Limits, serve};
+
 /// The largest body that is read. A job with hundreds of steps stays far below.
 const MAX_BODY: usize = 2 * 1024 * 1024;
 /// How long a body may take to come. GitHub gives up after ten seconds.
@@ -28,6 +30,15 @@ const STORED_AT_ONCE: usize = 8;
 /// How many are held, and how long one waits for its turn: GitHub sends none again by itself.
 const HELD: usize = 8_192;
 const TURN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// GitHub comes from few addresses, and a reverse proxy from one. Proxies keep a connection for a
+/// minute and more, and must not lose a delivery to one that is closed meanwhile.
+const LIMITS: Limits = Limits {
+    connections: HELD,
+    of_one_peer: HELD,
+    head: Duration::from_secs(75),
+    request: Duration::from_secs(60),
+};
 
 /// Receives `workflow_job` events at `/webhook` until dropped.
 pub struct WebhookServer {
@@ -72,11 +83,7 @@ impl WebhookServer {
         let router = Router::new()
             .route("/webhook", post(receive))
             .with_state(Arc::new(receiver));
-        let task = tokio::spawn(async move {
-            if let Err(error) = axum::serve(listener, router).await {
-                tracing::error!(%error, "webhooks are received no more");
-            }
-        });
+        let task = tokio::spawn(serve(listener, router, LIMITS));
         Ok(Self { address, task })
     }
 
