@@ -87,29 +87,40 @@ fn pass_on(output: impl Read, mut to: impl Write) -> String {
         let _ = writeln!(to, "{line}");
         report.read(&line);
     }
-    report.failures.join("\n")
+    report.words()
 }
 
 /// What failed, out of the output of tests.
 #[derive(Debug, Default)]
 struct Report {
     is_inside: bool,
-    failures: Vec<String>,
+    /// What the tests said, and then their names: each part begins with `failures:`.
+    parts: Vec<Vec<String>>,
 }
 
 impl Report {
-    /// The longest part that is kept.
+    /// How much of a part is kept.
     const LINES: usize = 80;
 
     fn read(&mut self, line: &str) {
-        self.is_inside = match line {
-            "failures:" => true,
-            end if end.starts_with("test result: ") => false,
-            _ => self.is_inside,
-        };
-        if self.is_inside && self.failures.len() < Self::LINES && !is_of_backtrace(line) {
-            self.failures.push(line.to_owned());
+        match line {
+            "failures:" => {
+                self.is_inside = true;
+                self.parts.push(Vec::new());
+            }
+            end if end.starts_with("test result: ") => self.is_inside = false,
+            _ => {}
         }
+        let Some(part) = self.parts.last_mut().filter(|_| self.is_inside) else {
+            return;
+        };
+        if part.len() < Self::LINES && !is_of_backtrace(line) {
+            part.push(line.to_owned());
+        }
+    }
+
+    fn words(&self) -> String {
+        self.parts.concat().join("\n")
     }
 }
 
@@ -220,11 +231,18 @@ mod tests {
 
     #[test]
     fn what_failed_in_tests_is_told_again() {
-        let output = "test a ... ok\nfailures:\n\n---- b ----\n1 is not 2\n   3: main\n             \
-                      at ./a.rs:1\ntest result: FAILED\nafter\n";
+        let long = "c\n".repeat(Report::LINES);
+        let output = format!(
+            "test a ... ok\nfailures:\n\n---- b ----\n1 is not 2\n   3: main\n             at \
+             ./a.rs:1\n{long}failures:\n    b\ntest result: FAILED\nafter\n"
+        );
         let mut passed_on = Vec::new();
         let failed = pass_on(output.as_bytes(), &mut passed_on);
-        assert_eq!(failed, "failures:\n\n---- b ----\n1 is not 2");
+        let told = "failures:\n\n---- b ----\n1 is not 2\nc\n";
+        assert!(
+            failed.starts_with(told) && failed.ends_with("c\nfailures:\n    b"),
+            "{failed}"
+        );
         assert_eq!(String::from_utf8_lossy(&passed_on), output);
         let failure = test(&mut shell("echo one; exit 3")).expect_err("3 is a failure");
         assert!(failure.to_string().ends_with("3"), "{failure}");

@@ -89,16 +89,16 @@ impl GitHubPath {
         }
     }
 
-    /// Whether a repository may be of this scope. Of an enterprise, whose organizations are not
-    /// known here, any may.
+    /// Whether a repository is of this scope, as far as that can be told: of an enterprise, whose
+    /// organizations are not known here, none is.
     #[must_use]
-    pub fn may_hold(&self, owner: &str, repo: &str) -> bool {
+    pub fn holds(&self, owner: &str, repo: &str) -> bool {
         match self {
             Self::Organization { org, .. } => org.eq_ignore_ascii_case(owner),
             Self::Repository { owner: o, repo: r } => {
                 o.eq_ignore_ascii_case(owner) && r.eq_ignore_ascii_case(repo)
             }
-            Self::Enterprise { .. } => true,
+            Self::Enterprise { .. } => false,
         }
     }
 
@@ -141,13 +141,13 @@ mod tests {
     #[test]
     fn scopes_parse_and_give_their_paths() {
         let org = GitHubPath::parse("octo-org", None).unwrap();
-        assert!(org.may_hold("Octo-Org", "any") && !org.may_hold("octo", "any"));
+        assert!(org.holds("Octo-Org", "any") && !org.holds("octo", "any"));
         assert_eq!(
             (org.api_path().as_str(), org.group()),
             ("/orgs/octo-org", Some("Default"))
         );
         let repo = GitHubPath::parse("octo/hello.world", None).unwrap();
-        assert!(repo.may_hold("octo", "Hello.World") && !repo.may_hold("octo", "hello"));
+        assert!(repo.holds("octo", "Hello.World") && !repo.holds("octo", "hello"));
         assert_eq!(
             (repo.api_path().as_str(), repo.group()),
             ("/repos/octo/hello.world", None)

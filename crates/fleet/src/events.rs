@@ -155,6 +155,8 @@ pub(crate) struct Events<'a> {
     pub(crate) file: Option<&'a PathBuf>,
     pub(crate) pool: &'a str,
     pub(crate) scope: &'a GitHubPath,
+    /// Those whose jobs are watched; none stands for all of the scope.
+    pub(crate) repositories: &'a [(String, String)],
     pub(crate) now: Timestamp,
 }
 
@@ -216,15 +218,19 @@ impl Events<'_> {
             return Ok(None);
         };
         let run = pre_job.workflow_run_id.parse().ok();
-        let Some(run) = run.filter(|_| self.scope.may_hold(&owner, &repo)) else {
+        let watched = has_jobs_of(self.scope, self.repositories, &owner, &repo);
+        let Some(run) = run.filter(|_| watched) else {
             return Ok(None);
         };
         let name = runner.to_string();
         let found = self.github.job_of_runner(&owner, &repo, run, &name).await?;
         let Some(remote) = found else { return Ok(None) };
         let row = job_log::row(&remote, Some(self.pool.to_owned()));
-        self.store.record_job(&row).await?;
-        self.store.job(row.id).await
+        // Nobody follows a job that was not seen in the queue: one that is not over would stay so.
+        if row.status == runner_manager_store::JobStatus::Completed {
+            self.store.record_job(&row).await?;
+        }
+        Ok(Some(row))
     }
 
     async fn write(&self, runner: Option<&RunnerName>, kind: &'static str, line: &str) {
@@ -242,6 +248,19 @@ impl Events<'_> {
             tracing::error!(%error, kind, "cannot write to the file of events; the store has it");
         }
     }
+}
+
+/// Whether a pool may have jobs of a repository: it is one of those that it names, or of its scope
+/// where it names none.
+fn has_jobs_of(
+    scope: &GitHubPath,
+    repositories: &[(String, String)],
+    owner: &str,
+    repo: &str,
+) -> bool {
+    let mut named = repositories.iter();
+    (repositories.is_empty() && scope.holds(owner, repo))
+        || named.any(|(o, r)| o.eq_ignore_ascii_case(owner) && r.eq_ignore_ascii_case(repo))
 }
 
 /// One line in one write, so that lines of others never come between.

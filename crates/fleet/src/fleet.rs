@@ -59,6 +59,7 @@ impl Drop for Fleet {
 struct Running {
     pools: BTreeMap<String, PoolHandle>,
     scopes: BTreeMap<String, ScopeHandle>,
+    is_draining: bool,
 }
 
 struct PoolHandle {
@@ -69,6 +70,8 @@ struct PoolHandle {
     commands: mpsc::Sender<Command>,
     snapshot: watch::Receiver<PoolSnapshot>,
     task: JoinHandle<()>,
+    /// Whether it was told to end when its runners are gone.
+    is_retired: bool,
 }
 
 struct ScopeHandle {
@@ -182,6 +185,7 @@ impl Fleet {
             if !names.contains(name) {
                 tracing::info!(pool = name, "pool has left the configuration");
                 pool.close_source().await;
+                pool.is_retired = true;
                 // A pool that has ended is retired already.
                 let _ = pool.commands.send(Command::Retire).await;
             }
@@ -202,6 +206,7 @@ impl Fleet {
                 let events = scope.events.clone();
                 pool.change_source(&config, &self.shared, events).await;
                 pool.config = config;
+                pool.is_retired = false;
                 return Ok(());
             }
         }
@@ -229,6 +234,7 @@ impl Fleet {
                 commands,
                 snapshot,
                 task,
+                is_retired: false,
             },
         );
         Ok(())
@@ -260,7 +266,12 @@ impl Fleet {
     /// Runners stay as they are, at work or not; the next start takes them up. After the drain
     /// deadline what is still under way is cut off, which a start repairs as well.
     pub async fn drain(&self) {
-        let mut running = std::mem::take(&mut *self.running.lock().await);
+        let mut running = {
+            let mut running = self.running.lock().await;
+            let drained = std::mem::take(&mut *running);
+            running.is_draining = true;
+            drained
+        };
         let drained = running.pools.values().map(|pool| async {
             let (done, wait) = oneshot::channel();
             if pool.commands.send(Command::Drain(done)).await.is_ok() {
@@ -300,8 +311,9 @@ impl Fleet {
     /// them. One that a job has reached in the meantime stays in [`FlushMode::Idle`].
     ///
     /// # Errors
-    /// `NotFound` for a pool that does not exist; the first removal that failed, when the
-    /// others have been tried; `TimedOut` after `deadline`, and the removals go on.
+    /// `NotFound` for a pool that does not exist; `Unreachable` while the manager stops; the first
+    /// removal that failed, when the others have been tried; `TimedOut` after `deadline`, and the
+    /// removals go on.
     pub async fn flush(
         &self,
         pool: Option<&str>,
@@ -323,6 +335,10 @@ impl Fleet {
     ) -> Result<Vec<RunnerName>> {
         let pools: Vec<mpsc::Sender<Command>> = {
             let running = self.running.lock().await;
+            if running.is_draining {
+                let message = "the manager is stopping; ask the next one";
+                return Err(Error::new(ErrorKind::Unreachable, message));
+            }
             let chosen = running
                 .pools
                 .iter()
@@ -402,6 +418,17 @@ impl Fleet {
                 );
             }
         }
+    }
+
+    /// Whether every pool and every watcher of a scope is at work. One that has ended without being
+    /// told to shows what it showed last, and does nothing any more.
+    pub async fn is_at_work(&self) -> bool {
+        let running = self.running.lock().await;
+        let mut pools = running.pools.values();
+        let mut scopes = running.scopes.values();
+        !running.is_draining
+            && pools.all(|pool| pool.is_retired || !pool.task.is_finished())
+            && scopes.all(|scope| !scope.task.is_finished())
     }
 
     /// What the pools show of themselves, by name.

@@ -146,6 +146,7 @@ impl Context {
             file: self.pool.services.events_file.as_ref(),
             pool: &self.pool.name,
             scope: &self.pool.github_path,
+            repositories: &self.pool.repositories,
             now: self.now(),
         }
     }

@@ -7,14 +7,18 @@ use runner_manager_core::{ErrorKind, GitHubPath, Result};
 
 use crate::call::{Caching, Call};
 use crate::model::RemoteJob;
-use crate::pages::Pages;
+use crate::pages::{PER_PAGE, Pages};
 use crate::urls::{NEEDS_JOBS, join};
+use crate::wire::Page;
 use crate::{GitHub, wire};
 
 /// How many repositories, and then runs, are asked about at once.
 const AT_ONCE: usize = 8;
 /// GitHub shows no more runs than this when they are filtered.
 const RUNS_SHOWN: u64 = 1_000;
+
+/// How many pages of one run's jobs are read for the one of a runner: the runner names the run.
+const RUN_PAGES: u64 = 2;
 
 impl GitHub {
     /// The jobs that wait for a runner in these repositories (owner and name), oldest first.
@@ -61,7 +65,8 @@ impl GitHub {
         }
     }
 
-    /// The job of a workflow run that a runner took, in any of the run's attempts; or none.
+    /// The job of a workflow run that a runner took, in any of the run's attempts; or none, when it
+    /// is not among the first 200. One call, or two.
     ///
     /// # Errors
     /// When GitHub cannot be asked or refuses.
@@ -73,9 +78,21 @@ impl GitHub {
         runner: &str,
     ) -> Result<Option<RemoteJob>> {
         let path = repository(owner, repo);
-        let jobs = self.jobs_of_run(&path, run, "all", Caching::None).await?;
-        let mut jobs = jobs.into_iter().map(|job| job.of(owner, repo));
-        Ok(jobs.find(|job| job.runner_name.as_deref() == Some(runner)))
+        let pages = self.jobs_of_run(&path, run, "all", Caching::None);
+        for number in 1..=RUN_PAGES {
+            let page = match self.page::<wire::Jobs>(&path, &pages, number).await {
+                // The run was deleted, or never was.
+                Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
+                page => page?,
+            };
+            let total = page.total();
+            let mut jobs = page.items().into_iter().map(|job| job.of(owner, repo));
+            let found = jobs.find(|job| job.runner_name.as_deref() == Some(runner));
+            if found.is_some() || total <= number * PER_PAGE {
+                return Ok(found);
+            }
+        }
+        Ok(None)
     }
 
     async fn unfinished_runs(&self, owner: &str, repo: &str) -> Result<Vec<(GitHubPath, u64)>> {
@@ -100,31 +117,25 @@ impl GitHub {
         let GitHubPath::Repository { owner, repo } = &path else {
             return Ok(Vec::new());
         };
-        let jobs = self.jobs_of_run(&path, run, "latest", Caching::ByEtag);
-        let queued = jobs.await?.into_iter().filter(|job| job.status == "queued");
+        let pages = self.jobs_of_run(&path, run, "latest", Caching::ByEtag);
+        let jobs = match self.all::<wire::Jobs>(&path, &pages).await {
+            // The run was deleted since it was listed.
+            Err(e) if e.kind() == ErrorKind::NotFound => Vec::new(),
+            jobs => jobs?,
+        };
+        let queued = jobs.into_iter().filter(|job| job.status == "queued");
         Ok(queued.map(|job| job.of(owner, repo)).collect())
     }
 
     /// The jobs of a run's attempts (`latest` or `all`).
-    async fn jobs_of_run(
-        &self,
-        path: &GitHubPath,
-        run: u64,
-        filter: &str,
-        caching: Caching,
-    ) -> Result<Vec<wire::Job>> {
+    fn jobs_of_run(&self, path: &GitHubPath, run: u64, filter: &str, caching: Caching) -> Pages {
         let url = format!("{}/actions/runs/{run}/jobs", path.api_path());
         let segments: Vec<&str> = url.split('/').skip(1).collect();
-        let pages = Pages {
+        Pages {
             url: join(&self.0.api, &segments, &[("filter", filter)]),
             caching,
             needs: NEEDS_JOBS,
             shown: 0,
-        };
-        match self.all::<wire::Jobs>(path, &pages).await {
-            // The run was deleted since it was listed.
-            Err(e) if e.kind() == ErrorKind::NotFound => Ok(Vec::new()),
-            jobs => jobs,
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::call::{Caching, Call};
 use crate::wire::Page;
 
 /// Items per page, the most that GitHub gives.
-const PER_PAGE: u64 = 100;
+pub(crate) const PER_PAGE: u64 = 100;
 /// The most pages of one list.
 const MAX_PAGES: u64 = 1_000;
 /// How many pages are read at once.
@@ -116,7 +116,13 @@ impl GitHub {
         Ok(reading)
     }
 
-    async fn page<P: Page>(&self, path: &GitHubPath, pages: &Pages, number: u64) -> Result<P> {
+    /// One page, from 1 on.
+    pub(crate) async fn page<P: Page>(
+        &self,
+        path: &GitHubPath,
+        pages: &Pages,
+        number: u64,
+    ) -> Result<P> {
         let mut url = pages.url.clone();
         url.query_pairs_mut()
             .append_pair("per_page", &PER_PAGE.to_string())

@@ -14,6 +14,7 @@ use runner_manager_core::{
 };
 use runner_manager_fleet::{FleetConfig, PoolConfig};
 use runner_manager_github::{AppKey, Auth, GitHub, GitHubConfig};
+use runner_manager_server::Flushing;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
@@ -181,12 +182,17 @@ impl Config {
                 "`webhook.url` is not https; GitHub would send what jobs do over an open line",
             ));
         }
-        if let Some((listen, true)) = config.status()
-            && !listen.ip().is_loopback()
-        {
-            return Err(wrong(
-                "`status.flush` lets whoever reaches `status.listen` remove runners; listen on 127.0.0.1, or leave `flush` out",
-            ));
+        if let Some((listen, Flushing::Allowed)) = config.status() {
+            if !listen.ip().is_loopback() {
+                return Err(wrong(
+                    "`status.flush` lets whoever reaches `status.listen` remove runners; listen on 127.0.0.1, or leave `flush` out",
+                ));
+            }
+            if config.pools.iter().any(|pool| pool.backend == "process") {
+                return Err(wrong(
+                    "`status.flush` lets every program of this machine remove runners, and jobs of the backend `process` are such programs; leave `flush` out, and use `runner-manager runners flush`",
+                ));
+            }
         }
         let (mut names, mut prefixes) = (HashSet::new(), HashSet::new());
         for pool in &config.pools {
@@ -286,9 +292,13 @@ impl Config {
     }
 
     /// Where to listen for those who ask how the manager is, and whether they may flush.
-    pub(crate) fn status(&self) -> Option<(SocketAddr, bool)> {
+    pub(crate) fn status(&self) -> Option<(SocketAddr, Flushing)> {
         let section = self.status.as_ref()?;
-        Some((section.listen, section.flush))
+        let flushing = match section.flush {
+            true => Flushing::Allowed,
+            false => Flushing::Refused,
+        };
+        Some((section.listen, flushing))
     }
 
     /// Where GitHub reaches the manager, if that is told.
@@ -437,7 +447,12 @@ mod tests {
             (
                 "[[pool]]",
                 "[status]\nlisten = \"192.0.2.1:80\"\nflush = true\n[[pool]]",
-                "`status.flush`",
+                "listen on 127.0.0.1",
+            ),
+            (
+                "[[pool]]",
+                "[status]\nflush = true\n[[pool]]",
+                "jobs of the backend `process`",
             ),
             ("name = \"small\"", "name = \"a/b\"", "set `prefix`"),
             ("[\"small\"]", "[\"a;b\"]", "holds ';'"),

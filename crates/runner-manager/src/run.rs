@@ -25,6 +25,12 @@ fn raise_open_files() {
     let wanted = limit
         .maximum
         .map_or(OPEN_FILES, |most| most.min(OPEN_FILES));
+    if wanted < OPEN_FILES {
+        tracing::warn!(
+            most = wanted,
+            "few files can be open at once, and many connections may use them up; allow {OPEN_FILES}"
+        );
+    }
     if limit.current.is_none_or(|current| current >= wanted) {
         return;
     }
@@ -78,8 +84,8 @@ pub(crate) async fn run(path: &Path) -> Result<()> {
         None => None,
     };
     let status = match config.status() {
-        Some((listen, may_flush)) => {
-            Some(StatusServer::start(listen, may_flush, fleet.clone(), store).await?)
+        Some((listen, flushing)) => {
+            Some(StatusServer::start(listen, flushing, fleet.clone(), store).await?)
         }
         None => None,
     };

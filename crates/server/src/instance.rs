@@ -18,7 +18,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 use crate::serve::{Limits, serve};
-use crate::tls::{TlsFiles, TlsListener};
+use crate::tls::TlsFiles;
 
 /// The largest body that is read.
 const MAX_BODY: usize = 4 * 1024;
@@ -80,13 +80,7 @@ impl InstanceServer {
             .route("/runner/{name}/phase", post(phase))
             .layer(DefaultBodyLimit::max(MAX_BODY))
             .with_state(Arc::new(Desk { fleet, slots }));
-        let task = match acceptor {
-            Some(acceptor) => {
-                let listener = TlsListener::new(listener, acceptor);
-                tokio::spawn(serve(listener, router, LIMITS))
-            }
-            None => tokio::spawn(serve(listener, router, LIMITS)),
-        };
+        let task = tokio::spawn(serve(listener, acceptor, router, LIMITS));
         Ok(Self { address, task })
     }
 

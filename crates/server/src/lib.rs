@@ -15,6 +15,6 @@ pub use client::AdminClient;
 pub use instance::InstanceServer;
 pub use redelivery::Redelivery;
 pub use socket::AdminServer;
-pub use status::StatusServer;
+pub use status::{Flushing, StatusServer};
 pub use tls::TlsFiles;
 pub use webhook::WebhookServer;

@@ -25,6 +25,9 @@ const BOUNDS: [f64; 16] = [
     21_600.0, 86_400.0,
 ];
 
+/// A longer span is none: no job lasts for a week. Jobs write the times that spans are made of.
+const LONGEST: f64 = 7.0 * 86_400.0;
+
 type Label = (&'static str, String);
 type Gauges<const N: usize> = Family<[Label; N], Gauge>;
 type Counters<const N: usize> = Family<[Label; N], Counter>;
@@ -64,6 +67,13 @@ enum Event {
     },
 }
 
+/// Counts a span, if it may be one.
+fn observe<const N: usize>(spans: &Spans<N>, of: &[Label; N], seconds: f64) {
+    if (0.0..=LONGEST).contains(&seconds) {
+        spans.get_or_create(of).observe(seconds);
+    }
+}
+
 /// What is counted from events.
 #[derive(Debug)]
 struct OfEvents {
@@ -80,7 +90,7 @@ impl OfEvents {
         match event {
             Event::RunnerInstalled { flavor, duration } => {
                 let of = [pool(&flavor)];
-                self.installed.get_or_create(&of).observe(duration);
+                observe(&self.installed, &of, duration);
             }
             Event::RunnerStart {
                 flavor,
@@ -88,9 +98,9 @@ impl OfEvents {
                 queue_duration,
             } => {
                 let of = [pool(&flavor)];
-                self.idle.get_or_create(&of).observe(idle);
+                observe(&self.idle, &of, idle);
                 if let Some(queued) = queue_duration {
-                    self.queued.get_or_create(&of).observe(queued);
+                    observe(&self.queued, &of, queued);
                 }
             }
             Event::RunnerStop {
@@ -105,7 +115,7 @@ impl OfEvents {
                     ("status", status),
                     ("conclusion", conclusion),
                 ];
-                self.job.get_or_create(&of).observe(job_duration);
+                observe(&self.job, &of, job_duration);
             }
             Event::Reconciliation {
                 flavor,
@@ -113,7 +123,7 @@ impl OfEvents {
                 duration,
             } => {
                 let of = [pool(&flavor)];
-                self.cleanup.get_or_create(&of).observe(duration);
+                observe(&self.cleanup, &of, duration);
                 self.crashed.get_or_create(&of).inc_by(crashed_runners);
             }
         }
@@ -190,7 +200,11 @@ impl Metrics {
     pub(crate) async fn text(&self) -> Result<String> {
         self.count_events().await?;
         let mut registry = Registry::with_prefix(PREFIX);
-        of_pools(&mut registry, &self.fleet.snapshot().await);
+        let of_pools = OfPools::default();
+        for shown in &self.fleet.snapshot().await {
+            of_pools.add(shown);
+        }
+        of_pools.register(&mut registry);
         self.of_events.register(&mut registry);
         let mut text = String::new();
         prometheus_text::encode(&mut text, &registry).map_err(|error| {
@@ -218,35 +232,37 @@ impl Metrics {
     }
 }
 
-/// Registers what the pools show of themselves.
-fn of_pools(registry: &mut Registry, pools: &[PoolSnapshot]) {
-    let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
-    let runners = Gauges::<2>::default();
-    let (max, min_idle, queued) = (
-        Gauges::<1>::default(),
-        Gauges::<1>::default(),
-        Gauges::<1>::default(),
-    );
-    let circuits = Gauges::<3>::default();
-    let unreachable = Gauges::<2>::default();
-    let launches = Counters::<2>::default();
-    for shown in pools {
+/// What the pools show of themselves.
+#[derive(Debug, Default)]
+struct OfPools {
+    runners: Gauges<2>,
+    max: Gauges<1>,
+    min_idle: Gauges<1>,
+    queued: Gauges<1>,
+    circuits: Gauges<3>,
+    unreachable: Gauges<2>,
+    launches: Counters<2>,
+}
+
+impl OfPools {
+    fn add(&self, shown: &PoolSnapshot) {
+        let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         let of = || pool(&shown.pool);
+        let set = |gauges: &Gauges<1>, count| {
+            gauges.get_or_create(&[of()]).set(number(count));
+        };
+        set(&self.max, shown.max);
+        set(&self.min_idle, shown.min_idle);
+        set(&self.queued, shown.queued_jobs);
         for (state, count) in &shown.runners {
             let labels = [of(), ("state", (*state).to_owned())];
-            runners.get_or_create(&labels).set(number(*count));
+            self.runners.get_or_create(&labels).set(number(*count));
         }
-        max.get_or_create(&[of()]).set(number(shown.max));
-        min_idle.get_or_create(&[of()]).set(number(shown.min_idle));
-        queued.get_or_create(&[of()]).set(number(shown.queued_jobs));
         for circuit in &shown.circuits {
-            let labels = [
-                of(),
-                ("class", circuit.class.to_string()),
-                ("state", circuit.state.to_string()),
-            ];
+            let class = ("class", circuit.class.to_string());
+            let labels = [of(), class, ("state", circuit.state.to_string())];
             let failures = i64::from(circuit.failures);
-            circuits.get_or_create(&labels).set(failures);
+            self.circuits.get_or_create(&labels).set(failures);
         }
         for (side, error) in [
             ("github", &shown.github_error),
@@ -254,36 +270,38 @@ fn of_pools(registry: &mut Registry, pools: &[PoolSnapshot]) {
             ("backend", &shown.backend_error),
         ] {
             let labels = [of(), ("side", side.to_owned())];
-            unreachable
-                .get_or_create(&labels)
-                .set(error.is_some().into());
+            let is_set = error.is_some().into();
+            self.unreachable.get_or_create(&labels).set(is_set);
         }
         for (outcome, count) in [("launched", shown.launched), ("failed", shown.failed)] {
             let labels = [of(), ("outcome", outcome.to_owned())];
-            launches.get_or_create(&labels).inc_by(count);
+            self.launches.get_or_create(&labels).inc_by(count);
         }
     }
-    registry.register("runners", "Runners by state", runners);
-    registry.register("pool_max_runners", "The pool's limit", max);
-    registry.register(
-        "pool_min_idle_runners",
-        "Runners that the pool keeps waiting",
-        min_idle,
-    );
-    registry.register(
-        "pool_queued_jobs",
-        "Queued jobs that are for the pool",
-        queued,
-    );
-    registry.register(
-        "pool_circuit_failures",
-        "Failures of a class since the last success, with the state of its circuit",
-        circuits,
-    );
-    registry.register(
-        "pool_unreachable",
-        "1 where a side could not be asked the last time",
-        unreachable,
-    );
-    registry.register("launches", "Launches since the start", launches);
+
+    fn register(self, registry: &mut Registry) {
+        registry.register("runners", "Runners by state", self.runners);
+        registry.register("pool_max_runners", "The pool's limit", self.max);
+        registry.register(
+            "pool_min_idle_runners",
+            "Runners that the pool keeps waiting",
+            self.min_idle,
+        );
+        registry.register(
+            "pool_queued_jobs",
+            "Queued jobs that are for the pool",
+            self.queued,
+        );
+        registry.register(
+            "pool_circuit_failures",
+            "Failures of a class since the last success, with the state of its circuit",
+            self.circuits,
+        );
+        registry.register(
+            "pool_unreachable",
+            "1 where a side could not be asked the last time",
+            self.unreachable,
+        );
+        registry.register("launches", "Launches since the start", self.launches);
+    }
 }

@@ -15,8 +15,12 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use tokio_io_timeout::TimeoutStream;
+use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
 
 /// What a server bears.
@@ -24,55 +28,70 @@ use tower::ServiceExt;
 pub(crate) struct Limits {
     /// How many connections are open at once; further ones wait to be accepted.
     pub(crate) connections: usize,
-    /// How many of them come from one address; further ones are closed at once. Those of this
-    /// machine are not counted: a proxy on it brings those of all others.
+    /// How many of them come from one address (of IPv6: from one network of 64 bits); further ones
+    /// are closed at once. Those of this machine are not counted: a proxy on it brings those of all
+    /// others.
     pub(crate) of_one_peer: usize,
-    /// How long a connection may take until the head of its next request is there.
+    /// How long a connection may take until the head of its next request is there, a TLS handshake
+    /// before it, and how long it may take nothing of an answer.
     pub(crate) head: Duration,
-    /// How long a request may take, with its body and its answer.
+    /// How long a request may take until its answer begins, with its body.
     pub(crate) request: Duration,
 }
 
 /// How many connections each address has open.
 #[derive(Debug, Default)]
-struct Peers(Mutex<HashMap<IpAddr, usize>>);
+struct Peers(Mutex<HashMap<u128, usize>>);
 
 /// One connection's place among those of its address.
 struct Place {
     peers: Arc<Peers>,
-    ip: IpAddr,
+    network: u128,
+}
+
+/// What counts as one address.
+fn network_of(ip: IpAddr) -> u128 {
+    match ip.to_canonical() {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().to_bits(),
+        IpAddr::V6(v6) => v6.to_bits() >> 64 << 64,
+    }
 }
 
 impl Peers {
     fn place(self: &Arc<Self>, ip: IpAddr, limit: usize) -> Option<Place> {
         let mut peers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let open = peers.entry(ip).or_default();
+        let network = network_of(ip);
+        let open = peers.entry(network).or_default();
         if *open >= limit && !ip.to_canonical().is_loopback() {
             return None;
         }
         *open += 1;
         let peers = self.clone();
-        Some(Place { peers, ip })
+        Some(Place { peers, network })
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         let mut peers = self.peers.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(open) = peers.get_mut(&self.ip) {
+        if let Some(open) = peers.get_mut(&self.network) {
             *open -= 1;
             if *open == 0 {
-                peers.remove(&self.ip);
+                peers.remove(&self.network);
             }
         }
     }
 }
 
-/// Serves until it is dropped, and its connections with it. Handlers find the other side's address
-/// as `ConnectInfo<SocketAddr>`.
-pub(crate) async fn serve<L>(mut listener: L, router: Router, limits: Limits)
-where
-    L: Listener<Addr = SocketAddr>,
+/// Serves until it is dropped, and its connections with it; over TLS where there is an acceptor.
+/// Handlers find the other side's address as `ConnectInfo<SocketAddr>`.
+pub(crate) async fn serve<L>(
+    mut listener: L,
+    acceptor: Option<TlsAcceptor>,
+    router: Router,
+    limits: Limits,
+) where
+    L: Listener<Io = TcpStream, Addr = SocketAddr>,
 {
     let slots = Arc::new(Semaphore::new(limits.connections));
     let peers = Arc::new(Peers::default());
@@ -84,21 +103,41 @@ where
         let (io, peer) = listener.accept().await;
         while connections.try_join_next().is_some() {}
         let Some(place) = peers.place(peer.ip(), limits.of_one_peer) else {
-            tracing::warn!(peer = %peer.ip(), "too many connections of one address; one was closed");
+            tracing::debug!(%peer, "too many connections of one address; this one was closed");
             continue;
         };
-        let router = router.clone();
+        let (router, acceptor) = (router.clone(), acceptor.clone());
         connections.spawn(async move {
             let _held = (slot, place);
-            let answer = service_fn(move |request| answer(router.clone(), request, peer, limits));
-            let connection = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(limits.head)
-                .serve_connection(TokioIo::new(io), answer);
-            if let Err(error) = connection.await {
-                tracing::debug!(%peer, %error, "a connection ended");
+            let mut io = TimeoutStream::new(io);
+            io.set_write_timeout(Some(limits.head));
+            let io = Box::pin(io);
+            let Some(acceptor) = acceptor else {
+                return converse(io, router, peer, limits).await;
+            };
+            match tokio::time::timeout(limits.head, acceptor.accept(io)).await {
+                Ok(Ok(io)) => converse(io, router, peer, limits).await,
+                Ok(Err(error)) => tracing::debug!(%peer, %error, "a TLS handshake failed"),
+                Err(_) => tracing::debug!(%peer, "a TLS handshake took too long"),
             }
         });
+    }
+}
+
+/// Answers the requests of one connection, one after the other.
+async fn converse(
+    io: impl AsyncRead + AsyncWrite + Unpin,
+    router: Router,
+    peer: SocketAddr,
+    limits: Limits,
+) {
+    let answer = service_fn(move |request| answer(router.clone(), request, peer, limits));
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.head)
+        .serve_connection(TokioIo::new(io), answer);
+    if let Err(error) = connection.await {
+        tracing::debug!(%peer, %error, "a connection ended");
     }
 }
 
@@ -122,7 +161,7 @@ mod tests {
 
     use axum::routing::{get, post};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::{TcpListener, TcpStream};
+    use tokio::net::TcpListener;
     use tokio::task::JoinHandle;
 
     use super::*;
@@ -151,22 +190,20 @@ mod tests {
         request: Duration::from_secs(1),
     };
 
+    /// As long as no answer is taken whole by the buffers between.
+    const LONG: usize = 64 * 1024 * 1024;
+
     async fn start(limits: Limits) -> (SocketAddr, JoinHandle<()>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
-        let router =
-            Router::new()
-                .route(
-                    "/",
-                    get(|ConnectInfo(peer): ConnectInfo<SocketAddr>| async move {
-                        peer.ip().to_string()
-                    }),
-                )
-                .route("/body", post(|body: String| async move { body }));
-        (
-            address,
-            tokio::spawn(serve(Elsewhere(listener), router, limits)),
-        )
+        let who =
+            get(|ConnectInfo(peer): ConnectInfo<SocketAddr>| async move { peer.ip().to_string() });
+        let router = Router::new()
+            .route("/", who)
+            .route("/long", get(|| async { "x".repeat(LONG) }))
+            .route("/body", post(|body: String| async move { body }));
+        let server = serve(Elsewhere(listener), None, router, limits);
+        (address, tokio::spawn(server))
     }
 
     async fn send(address: SocketAddr, text: &str) -> TcpStream {
@@ -184,31 +221,37 @@ mod tests {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
+    const WHOLE: &str = "GET / HTTP/1.1\r\nhost: a\r\n\r\n";
+
     #[tokio::test]
     async fn what_is_slow_is_ended() {
         let (address, _server) = start(LIMITS).await;
         let begun = Instant::now();
-        let whole = send(address, "GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
-        let half = send(address, "GET / HTTP/1.1\r\nhost:").await;
-        assert_eq!(rest(half).await, "");
+        assert_eq!(
+            rest(send(address, "GET / HTTP/1.1\r\nhost:").await).await,
+            ""
+        );
+        assert!(begun.elapsed() >= LIMITS.head, "half a head");
         // It stays open for the next request, and no longer than a head may take.
-        let answer = rest(whole).await;
+        let begun = Instant::now();
+        let answer = rest(send(address, WHOLE).await).await;
         assert!(
             answer.starts_with("HTTP/1.1 200") && answer.ends_with("192.0.2.1"),
             "{answer}"
         );
-        let body = send(
-            address,
-            "POST /body HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\nhalf",
-        )
-        .await;
-        let answer = rest(body).await;
+        assert!(begun.elapsed() >= LIMITS.head, "an idle connection");
+        let half = "POST /body HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\nhalf";
+        let answer = rest(send(address, half).await).await;
         assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
-        assert!(begun.elapsed() >= LIMITS.head);
+        // Who does not read is not waited for.
+        let deaf = send(address, "GET /long HTTP/1.1\r\nhost: a\r\n\r\n").await;
+        tokio::time::sleep(LIMITS.head * 3).await;
+        let taken = rest(deaf).await.len();
+        assert!(taken < LONG, "{taken} bytes came");
     }
 
     #[tokio::test]
-    async fn one_address_has_some_connections_and_the_server_some_more() {
+    async fn one_address_has_some_connections() {
         let patient = Limits {
             head: Duration::from_secs(60),
             ..LIMITS
@@ -223,23 +266,45 @@ mod tests {
         );
         drop(one);
         // Its end may not have been seen yet.
-        let mut answered = false;
-        for _ in 0..100 {
-            let mut next = send(
-                address,
-                "GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n",
-            )
-            .await;
-            let mut text = String::new();
-            answered =
-                next.read_to_string(&mut text).await.is_ok() && text.starts_with("HTTP/1.1 200");
-            if answered {
-                break;
-            }
+        let begun = Instant::now();
+        let closing = "GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+        while !rest(send(address, closing).await)
+            .await
+            .starts_with("HTTP/1.1 200")
+        {
+            assert!(
+                begun.elapsed() < Duration::from_secs(30),
+                "no place is free again"
+            );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        assert!(answered, "a place is free again");
         server.abort();
         assert_eq!(rest(two).await, "", "connections end with the server");
+    }
+
+    #[tokio::test]
+    async fn beyond_the_limit_of_all_the_next_one_waits() {
+        let narrow = Limits {
+            connections: 1,
+            ..LIMITS
+        };
+        let (address, _server) = start(narrow).await;
+        let begun = Instant::now();
+        let first = send(address, "GET").await;
+        let second = send(address, WHOLE).await;
+        let (first, second) = tokio::join!(rest(first), rest(second));
+        assert_eq!(first, "");
+        assert!(second.starts_with("HTTP/1.1 200"), "{second}");
+        // The first one's head, and the second one's next.
+        assert!(begun.elapsed() >= LIMITS.head * 2);
+    }
+
+    #[test]
+    fn one_network_of_ipv6_is_one_address() {
+        let network = |text: &str| network_of(text.parse().expect("an address"));
+        assert_eq!(network("2001:db8::1"), network("2001:db8::ffff:1"));
+        assert_ne!(network("2001:db8::1"), network("2001:db8:0:1::1"));
+        assert_eq!(network("::ffff:192.0.2.1"), network("192.0.2.1"));
+        assert_ne!(network("192.0.2.1"), network("192.0.2.2"));
     }
 }

@@ -10,6 +10,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use prometheus_client::encoding::prometheus_text;
 use runner_manager_core::{Error, ErrorKind, Result};
 use runner_manager_fleet::{Fleet, FlushMode};
 use runner_manager_store::{Live, RunnerFilter, RunnerState, Store};
@@ -34,8 +35,15 @@ const LIMITS: Limits = Limits {
     head: Duration::from_secs(75),
     request: Duration::from_secs(FLUSH.as_secs() + 30),
 };
-/// The type of Prometheus's text format.
-const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Whether whoever reaches the address may remove runners.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flushing {
+    /// They may.
+    Allowed,
+    /// They may look, and no more.
+    Refused,
+}
 
 /// Answers at `/health`, `/metrics`, `/runner/check` and `/runner/flush` until dropped.
 pub struct StatusServer {
@@ -47,18 +55,18 @@ struct Status {
     fleet: Arc<Fleet>,
     store: Store,
     metrics: Metrics,
-    may_flush: bool,
+    flushing: Flushing,
     slots: Semaphore,
 }
 
 impl StatusServer {
-    /// Listens; whoever reaches the address may look, and flush where `may_flush` says so.
+    /// Listens; whoever reaches the address may look, and flush where that is allowed.
     ///
     /// # Errors
     /// [`ErrorKind::Local`] when the address cannot be had, or the database fails.
     pub async fn start(
         listen: SocketAddr,
-        may_flush: bool,
+        flushing: Flushing,
         fleet: Arc<Fleet>,
         store: Store,
     ) -> Result<Self> {
@@ -74,7 +82,7 @@ impl StatusServer {
             metrics: Metrics::new(fleet.clone(), store.clone()).await?,
             fleet,
             store,
-            may_flush,
+            flushing,
             slots: Semaphore::new(AT_ONCE),
         };
         let router = Router::new()
@@ -83,7 +91,7 @@ impl StatusServer {
             .route("/runner/check", get(check))
             .route("/runner/flush", post(flush))
             .with_state(Arc::new(status));
-        let task = tokio::spawn(serve(listener, router, LIMITS));
+        let task = tokio::spawn(serve(listener, None, router, LIMITS));
         Ok(Self { address, task })
     }
 
@@ -176,15 +184,24 @@ impl RunnerCheck {
 async fn health(State(status): State<Arc<Status>>) -> Result<StatusCode, Refusal> {
     let alive = async {
         status.check().await?;
-        status.fleet.snapshot().await;
-        Ok(())
+        Ok(status.fleet.is_at_work().await)
     };
-    status.look(alive).await.map(|()| StatusCode::NO_CONTENT)
+    match status.look(alive).await? {
+        true => Ok(StatusCode::NO_CONTENT),
+        false => {
+            let words = "the manager stops, or a part of it has ended; its log says why\n";
+            Err((StatusCode::SERVICE_UNAVAILABLE, words.into()))
+        }
+    }
 }
 
 async fn metrics(State(status): State<Arc<Status>>) -> Result<Response, Refusal> {
     let text = status.look(status.metrics.text()).await?;
-    Ok(([(header::CONTENT_TYPE, TEXT)], text).into_response())
+    Ok((
+        [(header::CONTENT_TYPE, prometheus_text::CONTENT_TYPE)],
+        text,
+    )
+        .into_response())
 }
 
 async fn check(State(status): State<Arc<Status>>) -> Result<Json<RunnerCheck>, Refusal> {
@@ -193,6 +210,7 @@ async fn check(State(status): State<Arc<Status>>) -> Result<Json<RunnerCheck>, R
 
 /// Which runners go.
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Which {
     #[serde(default, rename = "flush-busy")]
     busy: bool,
@@ -204,8 +222,8 @@ async fn flush(
     headers: HeaderMap,
 ) -> Result<StatusCode, Refusal> {
     // What a browser on this machine is made to send says where it comes from.
-    if !status.may_flush || headers.contains_key(header::ORIGIN) {
-        let words = "no flush is allowed here; set `flush` in `[status]`, or use `runner-manager runners flush`\n";
+    if status.flushing == Flushing::Refused || headers.contains_key(header::ORIGIN) {
+        let words = "no flush is allowed here; set `flush` in `[status]` and start anew, or use `runner-manager runners flush`\n";
         return Err((StatusCode::FORBIDDEN, words.into()));
     }
     let Ok(_slot) = status.slots.try_acquire() else {

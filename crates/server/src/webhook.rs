@@ -27,15 +27,14 @@ const AT_ONCE: usize = 512;
 /// How many of them are stored at once. Few, so that what they ask for is begun while the others
 /// wait: a burst that is taken whole before its first launches holds them all up.
 const STORED_AT_ONCE: usize = 8;
-/// How many are held, and how long one waits for its turn: GitHub sends none again by itself.
-const HELD: usize = 8_192;
+/// How long one waits for its turn: GitHub sends none again by itself.
 const TURN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// GitHub comes from few addresses, and a reverse proxy from one. Proxies keep a connection for a
 /// minute and more, and must not lose a delivery to one that is closed meanwhile.
 const LIMITS: Limits = Limits {
-    connections: HELD,
-    of_one_peer: HELD,
+    connections: 8_192,
+    of_one_peer: 6_144,
     head: Duration::from_secs(75),
     request: Duration::from_secs(60),
 };
@@ -50,7 +49,6 @@ struct Receiver {
     secrets: Vec<Secret>,
     fleet: Arc<Fleet>,
     slots: Semaphore,
-    held: Semaphore,
     storing: Semaphore,
 }
 
@@ -77,13 +75,12 @@ impl WebhookServer {
             secrets,
             fleet,
             slots: Semaphore::new(AT_ONCE),
-            held: Semaphore::new(HELD),
             storing: Semaphore::new(STORED_AT_ONCE),
         };
         let router = Router::new()
             .route("/webhook", post(receive))
             .with_state(Arc::new(receiver));
-        let task = tokio::spawn(serve(listener, router, LIMITS));
+        let task = tokio::spawn(serve(listener, None, router, LIMITS));
         Ok(Self { address, task })
     }
 
@@ -112,7 +109,6 @@ async fn receive(
         let status = StatusCode::SERVICE_UNAVAILABLE;
         (status, "too many deliveries at once")
     };
-    let _held = receiver.held.try_acquire().map_err(|_| too_many())?;
     let turn = tokio::time::timeout(TURN_TIMEOUT, receiver.slots.acquire()).await;
     let Ok(Ok(_slot)) = turn else {
         return Err(too_many());

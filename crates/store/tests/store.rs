@@ -263,6 +263,34 @@ async fn a_runner_has_one_event_of_each_kind() {
     );
 }
 
+#[tokio::test]
+async fn events_are_read_on_from_a_place_and_anew_when_all_are_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).await.unwrap();
+    let now = Timestamp::UNIX_EPOCH;
+    let record = async |line| {
+        let recorded = store.record_event(None, "reconciliation", now, line).await;
+        assert_eq!(recorded.unwrap(), Recorded::New);
+    };
+    record("before").await;
+    let place = store.events_after(None, 9).await.unwrap();
+    assert!(place.lines.is_empty(), "{place:?}");
+    for line in ["1", "2", "3"] {
+        record(line).await;
+    }
+    let two = store.events_after(Some(place.place), 2).await.unwrap();
+    assert_eq!(two.lines, ["1", "2"]);
+    let rest = store.events_after(Some(two.place), 2).await.unwrap();
+    assert_eq!(rest.lines, ["3"]);
+    let none = store.events_after(Some(rest.place), 2).await.unwrap();
+    assert_eq!((none.place, none.lines.len()), (rest.place, 0));
+    let all = Timestamp::from_second(1).unwrap();
+    assert_eq!(store.prune(all).await.unwrap(), 4);
+    record("after").await;
+    let anew = store.events_after(Some(rest.place), 2).await.unwrap();
+    assert_eq!(anew.lines, ["after"]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn work_that_comes_together_is_done_whole_each_for_itself() {
     let dir = tempfile::tempdir().expect("a folder");

@@ -13,8 +13,9 @@ use crate::{
     RunnerMetrics, RunnerName, StopMode, StopOutcome, Support,
 };
 
-/// How often is looked whether an instance comes down whose answer broke off, and the pause between.
-const LOOKS: u32 = 20;
+/// How long is waited for an instance to come down whose answer broke off, and the pause between
+/// looks at it.
+const COMES_DOWN: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// Splits instances into the newest of each name and the older twins.
@@ -107,17 +108,18 @@ impl<C: Cloud> HostedRunners<C> {
     }
 
     /// Whether an instance is down or gone within the next seconds: no job can run there any more.
+    /// In a state that is not known one may.
     async fn comes_down(&self, instance: &CloudInstance) -> bool {
-        for _ in 0..LOOKS {
-            let get = self.cloud.get(&instance.name);
-            match self.within(self.timings.call_timeout, "get", get).await {
-                Ok(Some(found)) if found.state == CloudRunnerState::Active => {}
-                Ok(_) => return true,
-                Err(_) => return false,
+        use CloudRunnerState::{Active, Deleted, Error, Stopped};
+        let looks = async {
+            loop {
+                match self.cloud.get(&instance.name).await?.map(|i| i.state) {
+                    Some(Active) => tokio::time::sleep(PAUSE).await,
+                    state => return Ok(matches!(state, None | Some(Stopped | Deleted | Error))),
+                }
             }
-            tokio::time::sleep(PAUSE).await;
-        }
-        false
+        };
+        self.within(COMES_DOWN, "get", looks).await.unwrap_or(false)
     }
 
     pub(super) fn sweep(&self) -> BoxStream<'_, Result<RunnerMetrics>> {
@@ -217,8 +219,9 @@ mod tests {
         capability: Capability,
         instance: CloudInstance,
         error: ErrorKind,
-        /// After so many looks it is down.
+        /// After so many looks it is in another state.
         looks: AtomicU32,
+        then: Option<CloudRunnerState>,
         is_gone: Arc<AtomicBool>,
     }
 
@@ -271,10 +274,13 @@ mod tests {
             let left = self.looks.load(Ordering::Relaxed);
             self.looks.store(left.saturating_sub(1), Ordering::Relaxed);
             let mut found = self.instance.clone();
-            if left == 0 {
-                found.state = CloudRunnerState::Stopped;
+            if left > 0 {
+                return Ok(Some(found));
             }
-            Ok(Some(found))
+            Ok(self.then.clone().map(|state| {
+                found.state = state;
+                found
+            }))
         }
 
         async fn list(&self, _: &NamePrefix) -> Result<Vec<CloudInstance>> {
@@ -306,11 +312,30 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_instance_that_its_runner_took_along_goes_and_another_stays() {
         let prefix = NamePrefix::new("app").expect("a prefix");
-        for (error, looks, goes) in [
-            (ErrorKind::Unreachable, 0, true),
-            (ErrorKind::Unreachable, 5, true),
-            (ErrorKind::Unreachable, u32::MAX, false),
-            (ErrorKind::PermissionDenied, 0, false),
+        let paused = CloudRunnerState::Unexpected("paused".into());
+        for (error, looks, then, goes) in [
+            (
+                ErrorKind::Unreachable,
+                0,
+                Some(CloudRunnerState::Stopped),
+                true,
+            ),
+            (
+                ErrorKind::Unreachable,
+                5,
+                Some(CloudRunnerState::Deleted),
+                true,
+            ),
+            (ErrorKind::Unreachable, 1, None, true),
+            (ErrorKind::Unreachable, u32::MAX, None, false),
+            (ErrorKind::Unreachable, 1, Some(paused), false),
+            (
+                ErrorKind::Unreachable,
+                1,
+                Some(CloudRunnerState::Unknown),
+                false,
+            ),
+            (ErrorKind::PermissionDenied, 0, None, false),
         ] {
             let is_gone = Arc::new(AtomicBool::new(false));
             let now = Timestamp::UNIX_EPOCH;
@@ -325,6 +350,7 @@ mod tests {
                 },
                 error,
                 looks: AtomicU32::new(looks),
+                then,
                 is_gone: is_gone.clone(),
             };
             let clock = Arc::new(ManualClock::new(now));

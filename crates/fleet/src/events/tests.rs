@@ -95,3 +95,22 @@ fn a_file_that_was_moved_is_made_anew() {
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "3\n");
     std::fs::remove_dir_all(&folder).unwrap();
 }
+
+#[test]
+fn a_runner_names_runs_of_its_pools_repositories_only() {
+    let scope = |text: &str| GitHubPath::parse(text, None).unwrap();
+    let named = [("Octo".to_owned(), "hello".to_owned())];
+    for (path, repositories, owner, repo, wanted) in [
+        ("octo", &[][..], "octo", "any", true),
+        ("octo", &[], "acme", "any", false),
+        ("octo", &named, "octo", "hello", true),
+        ("octo", &named, "octo", "other", false),
+        ("octo/hello", &[], "octo", "hello", true),
+        ("octo/hello", &[], "octo", "other", false),
+        ("enterprises/octo", &[], "octo", "hello", false),
+        ("enterprises/octo", &named, "octo", "hello", true),
+    ] {
+        let found = has_jobs_of(&scope(path), repositories, owner, repo);
+        assert_eq!(found, wanted, "{path} {repositories:?} {owner}/{repo}");
+    }
+}

@@ -5,6 +5,7 @@
 
 mod machines;
 mod place;
+mod status;
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;

@@ -26,7 +26,7 @@ pub(crate) const CLAIM_WITHIN: Duration = Duration::from_secs(600);
 /// How long a test waits for anything.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// A call that hears nothing for as long has hung.
-const CALL: Duration = Duration::from_secs(20);
+pub(crate) const CALL: Duration = Duration::from_secs(20);
 
 /// The n-th address of this machine.
 pub(crate) fn local(n: u8) -> IpAddr {
@@ -117,6 +117,7 @@ fn pool(name: &str, world: &Arc<World>, callback: CallbackConfig) -> PoolConfig 
 pub(crate) struct Place {
     pub(crate) world: Arc<World>,
     pub(crate) fleet: Arc<Fleet>,
+    pub(crate) store: Store,
     pub(crate) runner: RunnerName,
     pub(crate) booted: Booted,
     pub(crate) state: tempfile::TempDir,
@@ -157,13 +158,14 @@ impl Place {
             poll_interval: Duration::from_millis(100),
             ..FleetConfig::default()
         };
-        let fleet = Fleet::start(rhythm, pools, store, github, clock).await;
+        let fleet = Fleet::start(rhythm, pools, store.clone(), github, clock).await;
         let fleet = Arc::new(fleet.unwrap());
         let server = InstanceServer::start(address, Some(tls), fleet.clone()).await;
         let (runner, booted) = first(&world).await;
         Self {
             world,
             fleet,
+            store,
             runner,
             booted,
             state,
