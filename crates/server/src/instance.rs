@@ -13,11 +13,9 @@ use axum::{Json, Router};
 use runner_manager_core::{Error, ErrorKind, Result, RunnerName, Secret};
 use runner_manager_fleet::{Fleet, Phase};
 use serde::Deserialize;
-use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
-use tokio::task::JoinHandle;
 
-use crate::serve::{Limits, serve};
+use crate::serve::{HttpServer, Limits};
 use crate::tls::TlsFiles;
 
 /// The largest body that is read.
@@ -37,10 +35,7 @@ const LIMITS: Limits = Limits {
 };
 
 /// Answers instances until dropped.
-pub struct InstanceServer {
-    address: SocketAddr,
-    task: JoinHandle<()>,
-}
+pub struct InstanceServer(HttpServer);
 
 struct Desk {
     fleet: Arc<Fleet>,
@@ -65,35 +60,22 @@ impl InstanceServer {
                 Error::new(ErrorKind::InvalidConfig, message).with_context("address", listen)
             );
         }
-        let failed = |e: std::io::Error| {
-            let message = "cannot listen for instances; choose another `listen` in `[callback]`, or stop what uses it";
-            Error::new(ErrorKind::Local, message)
-                .with_context("address", listen)
-                .with_source(e)
-        };
         let acceptor = tls.map(|files| files.acceptor()).transpose()?;
-        let listener = TcpListener::bind(listen).await.map_err(failed)?;
-        let address = listener.local_addr().map_err(failed)?;
         let slots = Semaphore::new(AT_ONCE);
         let router = Router::new()
             .route("/runner/{name}/claim", post(claim))
             .route("/runner/{name}/phase", post(phase))
             .layer(DefaultBodyLimit::max(MAX_BODY))
             .with_state(Arc::new(Desk { fleet, slots }));
-        let task = tokio::spawn(serve(listener, acceptor, router, LIMITS));
-        Ok(Self { address, task })
+        let place = ("instances", "callback");
+        let server = HttpServer::start(place, listen, acceptor, router, LIMITS);
+        server.await.map(Self)
     }
 
     /// The address that is listened on.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-}
-
-impl Drop for InstanceServer {
-    fn drop(&mut self) {
-        self.task.abort();
+        self.0.address
     }
 }
 

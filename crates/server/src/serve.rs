@@ -15,10 +15,11 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use runner_manager_core::{Error, ErrorKind, Result};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
@@ -37,6 +38,46 @@ pub(crate) struct Limits {
     pub(crate) head: Duration,
     /// How long a request may take until its answer begins, with its body.
     pub(crate) request: Duration,
+}
+
+/// A server at work until it is dropped.
+pub(crate) struct HttpServer {
+    pub(crate) address: SocketAddr,
+    task: JoinHandle<()>,
+}
+
+impl HttpServer {
+    /// Listens for `whom`, as a section of the configuration says, and serves; over TLS where there
+    /// is an acceptor.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Local`] when the address cannot be had.
+    pub(crate) async fn start(
+        (whom, section): (&str, &str),
+        listen: SocketAddr,
+        acceptor: Option<TlsAcceptor>,
+        router: Router,
+        limits: Limits,
+    ) -> Result<Self> {
+        let failed = |e: std::io::Error| {
+            let message = format!(
+                "cannot listen for {whom}; choose another `listen` in `[{section}]`, or stop what uses it"
+            );
+            Error::new(ErrorKind::Local, message)
+                .with_context("address", listen)
+                .with_source(e)
+        };
+        let listener = TcpListener::bind(listen).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        let task = tokio::spawn(serve(listener, acceptor, router, limits));
+        Ok(Self { address, task })
+    }
+}
+
+impl Drop for HttpServer {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
 }
 
 /// How many connections each address has open.
@@ -85,12 +126,8 @@ impl Drop for Place {
 
 /// Serves until it is dropped, and its connections with it; over TLS where there is an acceptor.
 /// Handlers find the other side's address as `ConnectInfo<SocketAddr>`.
-pub(crate) async fn serve<L>(
-    mut listener: L,
-    acceptor: Option<TlsAcceptor>,
-    router: Router,
-    limits: Limits,
-) where
+async fn serve<L>(mut listener: L, acceptor: Option<TlsAcceptor>, router: Router, limits: Limits)
+where
     L: Listener<Io = TcpStream, Addr = SocketAddr>,
 {
     let slots = Arc::new(Semaphore::new(limits.connections));
@@ -146,7 +183,7 @@ async fn answer(
     request: hyper::Request<Incoming>,
     peer: SocketAddr,
     limits: Limits,
-) -> Result<Response, std::convert::Infallible> {
+) -> std::result::Result<Response, std::convert::Infallible> {
     let mut request: Request = request.map(axum::body::Body::new);
     request.extensions_mut().insert(ConnectInfo(peer));
     match tokio::time::timeout(limits.request, router.oneshot(request)).await {
@@ -161,8 +198,6 @@ mod tests {
 
     use axum::routing::{get, post};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpListener;
-    use tokio::task::JoinHandle;
 
     use super::*;
 
@@ -243,9 +278,19 @@ mod tests {
         let half = "POST /body HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\nhalf";
         let answer = rest(send(address, half).await).await;
         assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
-        // Who does not read is not waited for.
+    }
+
+    #[tokio::test]
+    async fn who_takes_nothing_of_an_answer_is_not_waited_for() {
+        let narrow = Limits {
+            connections: 1,
+            ..LIMITS
+        };
+        let (address, _server) = start(narrow).await;
         let deaf = send(address, "GET /long HTTP/1.1\r\nhost: a\r\n\r\n").await;
-        tokio::time::sleep(LIMITS.head * 3).await;
+        // The next one's turn comes when that has ended.
+        let next = rest(send(address, WHOLE).await).await;
+        assert!(next.starts_with("HTTP/1.1 200"), "{next}");
         let taken = rest(deaf).await.len();
         assert!(taken < LONG, "{taken} bytes came");
     }

@@ -11,17 +11,15 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use prometheus_client::encoding::prometheus_text;
-use runner_manager_core::{Error, ErrorKind, Result};
+use runner_manager_core::{Error, Result};
 use runner_manager_fleet::{Fleet, FlushMode};
 use runner_manager_store::{Live, RunnerFilter, RunnerState, Store};
 use serde::{Deserialize, Serialize};
-use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
-use tokio::task::JoinHandle;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::api::status_of;
 use crate::metrics::Metrics;
-use crate::serve::{Limits, serve};
+use crate::serve::{HttpServer, Limits};
 
 /// How long an answer may take that changes nothing.
 const LOOK: Duration = Duration::from_secs(10);
@@ -46,10 +44,7 @@ pub enum Flushing {
 }
 
 /// Answers at `/health`, `/metrics`, `/runner/check` and `/runner/flush` until dropped.
-pub struct StatusServer {
-    address: SocketAddr,
-    task: JoinHandle<()>,
-}
+pub struct StatusServer(HttpServer);
 
 struct Status {
     fleet: Arc<Fleet>,
@@ -63,21 +58,13 @@ impl StatusServer {
     /// Listens; whoever reaches the address may look, and flush where that is allowed.
     ///
     /// # Errors
-    /// [`ErrorKind::Local`] when the address cannot be had, or the database fails.
+    /// [`ErrorKind::Local`](runner_manager_core::ErrorKind::Local) when the address cannot be had, or the database fails.
     pub async fn start(
         listen: SocketAddr,
         flushing: Flushing,
         fleet: Arc<Fleet>,
         store: Store,
     ) -> Result<Self> {
-        let failed = |e: std::io::Error| {
-            let message = "cannot listen for those who ask; choose another `listen` in `[status]`, or stop what uses it";
-            Error::new(ErrorKind::Local, message)
-                .with_context("address", listen)
-                .with_source(e)
-        };
-        let listener = TcpListener::bind(listen).await.map_err(failed)?;
-        let address = listener.local_addr().map_err(failed)?;
         let status = Status {
             metrics: Metrics::new(fleet.clone(), store.clone()).await?,
             fleet,
@@ -91,20 +78,15 @@ impl StatusServer {
             .route("/runner/check", get(check))
             .route("/runner/flush", post(flush))
             .with_state(Arc::new(status));
-        let task = tokio::spawn(serve(listener, None, router, LIMITS));
-        Ok(Self { address, task })
+        let place = ("those who ask", "status");
+        let server = HttpServer::start(place, listen, None, router, LIMITS);
+        server.await.map(Self)
     }
 
     /// The address that is listened on.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-}
-
-impl Drop for StatusServer {
-    fn drop(&mut self) {
-        self.task.abort();
+        self.0.address
     }
 }
 
@@ -116,12 +98,16 @@ fn refused(error: &Error) -> Refusal {
 }
 
 impl Status {
+    /// A place among the requests that are worked on.
+    fn slot(&self) -> Result<SemaphorePermit<'_>, Refusal> {
+        let words = "too many requests at once; ask again\n";
+        let slot = self.slots.try_acquire();
+        slot.map_err(|_| (StatusCode::SERVICE_UNAVAILABLE, words.into()))
+    }
+
     /// Looks, within the deadline and the bound of requests.
     async fn look<T>(&self, look: impl Future<Output = Result<T>>) -> Result<T, Refusal> {
-        let Ok(_slot) = self.slots.try_acquire() else {
-            let words = "too many requests at once; ask again\n";
-            return Err((StatusCode::SERVICE_UNAVAILABLE, words.into()));
-        };
+        let _slot = self.slot()?;
         match tokio::time::timeout(LOOK, look).await {
             Ok(answer) => answer.map_err(|error| refused(&error)),
             Err(_) => {
@@ -226,10 +212,7 @@ async fn flush(
         let words = "no flush is allowed here; set `flush` in `[status]` and start anew, or use `runner-manager runners flush`\n";
         return Err((StatusCode::FORBIDDEN, words.into()));
     }
-    let Ok(_slot) = status.slots.try_acquire() else {
-        let words = "too many requests at once; ask again\n";
-        return Err((StatusCode::SERVICE_UNAVAILABLE, words.into()));
-    };
+    let _slot = status.slot()?;
     let mode = match which.busy {
         true => FlushMode::IdleOrBusy,
         false => FlushMode::Idle,

@@ -9,14 +9,12 @@ use axum::body::{Body, to_bytes};
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
-use runner_manager_core::{Error, ErrorKind, Result, Secret};
+use runner_manager_core::{Result, Secret};
 use runner_manager_fleet::Fleet;
 use runner_manager_github::{is_signed, workflow_job};
-use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
-use tokio::task::JoinHandle;
 
-use crate::serve::{Limits, serve};
+use crate::serve::{HttpServer, Limits};
 
 /// The largest body that is read. A job with hundreds of steps stays far below.
 const MAX_BODY: usize = 2 * 1024 * 1024;
@@ -40,10 +38,7 @@ const LIMITS: Limits = Limits {
 };
 
 /// Receives `workflow_job` events at `/webhook` until dropped.
-pub struct WebhookServer {
-    address: SocketAddr,
-    task: JoinHandle<()>,
-}
+pub struct WebhookServer(HttpServer);
 
 struct Receiver {
     secrets: Vec<Secret>,
@@ -57,20 +52,12 @@ impl WebhookServer {
     /// reverse proxy.
     ///
     /// # Errors
-    /// [`ErrorKind::Local`] when the address cannot be had.
+    /// [`ErrorKind::Local`](runner_manager_core::ErrorKind::Local) when the address cannot be had.
     pub async fn start(
         listen: SocketAddr,
         secrets: Vec<Secret>,
         fleet: Arc<Fleet>,
     ) -> Result<Self> {
-        let failed = |e: std::io::Error| {
-            let message = "cannot listen for webhooks; choose another `listen` in `[webhook]`, or stop what uses it";
-            Error::new(ErrorKind::Local, message)
-                .with_context("address", listen)
-                .with_source(e)
-        };
-        let listener = TcpListener::bind(listen).await.map_err(failed)?;
-        let address = listener.local_addr().map_err(failed)?;
         let receiver = Receiver {
             secrets,
             fleet,
@@ -80,20 +67,15 @@ impl WebhookServer {
         let router = Router::new()
             .route("/webhook", post(receive))
             .with_state(Arc::new(receiver));
-        let task = tokio::spawn(serve(listener, None, router, LIMITS));
-        Ok(Self { address, task })
+        let place = ("webhooks", "webhook");
+        let server = HttpServer::start(place, listen, None, router, LIMITS);
+        server.await.map(Self)
     }
 
     /// The address that is listened on.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-}
-
-impl Drop for WebhookServer {
-    fn drop(&mut self) {
-        self.task.abort();
+        self.0.address
     }
 }
 
