@@ -1,13 +1,17 @@
 //! How much disk space a runner uses.
 
 use std::collections::HashMap;
-use std::fs;
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use runner_manager_core::RunnerName;
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::remove::open_below;
 
 /// Watches the disk use of runners, each at most every half minute.
 #[derive(Debug, Default)]
@@ -45,28 +49,40 @@ impl DiskWatch {
 /// Adds up the blocks of files, and stops as soon as the answer is known. Each name of a file
 /// counts for its share, so that files shared with the runner folder hardly count. `None` after
 /// the deadline.
+///
+/// The job swaps names meanwhile: every folder is opened below the first, through no link.
 fn uses_more(folder: &Path, limit: u64, deadline: Instant) -> Option<bool> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let Ok(top) = rustix::fs::open(folder, flags, Mode::empty()) else {
+        return Some(false);
+    };
     let mut used: u64 = 0;
-    let mut folders = vec![folder.to_owned()];
+    let mut folders = vec![PathBuf::from(".")];
     while let Some(folder) = folders.pop() {
-        let entries = match fs::read_dir(&folder) {
-            Ok(entries) => entries,
+        let open = match open_below(&top, &folder, flags) {
+            Ok(open) => open,
             // So deep that the path has no room: nothing but an attack looks like this.
-            Err(error) if error.kind() == std::io::ErrorKind::InvalidFilename => return Some(true),
+            Err(Errno::NAMETOOLONG) => return Some(true),
             Err(_) => continue,
         };
+        let Ok(entries) = Dir::read_from(&open) else {
+            continue;
+        };
         for entry in entries.flatten() {
-            // Does not follow symbolic links.
-            let Ok(meta) = entry.metadata() else { continue };
-            if meta.is_dir() {
-                folders.push(entry.path());
+            let name = entry.file_name();
+            if name == c"." || name == c".." {
+                continue;
             }
-            let links = if meta.is_dir() {
-                1
+            let stat = rustix::fs::statat(&open, name, AtFlags::SYMLINK_NOFOLLOW);
+            let Ok(stat) = stat else { continue };
+            let mut links = 1;
+            if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+                folders.push(folder.join(OsStr::from_bytes(name.to_bytes())));
             } else {
-                meta.nlink().max(1)
-            };
-            used = used.saturating_add(meta.blocks().saturating_mul(512) / links);
+                links = stat.st_nlink.max(1);
+            }
+            let blocks = u64::try_from(stat.st_blocks).unwrap_or_default();
+            used = used.saturating_add(blocks.saturating_mul(512) / links);
             if used > limit {
                 return Some(true);
             }
@@ -81,6 +97,7 @@ fn uses_more(folder: &Path, limit: u64, deadline: Instant) -> Option<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[test]
     fn use_is_added_up_and_links_are_not_followed() {

@@ -1,12 +1,14 @@
 //! What holds all processes of one runner together: its cgroup, its user, its session and mark.
 
 use std::collections::HashSet;
+use std::path::Path;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use runner_manager_core::Result;
 use rustix::process::Signal;
 
-use crate::api::late;
+use crate::api::{file_error, late};
 use crate::cgroup::Cgroup;
 use crate::record::Identity;
 use crate::scan::{self, Markers, Scanner, Seen};
@@ -101,7 +103,15 @@ impl Fence {
     /// Kills until nothing is left, or the deadline.
     pub(crate) fn kill(&self, deadline: Instant) -> Result<()> {
         let mut pause = Duration::from_micros(500);
+        // A scan misses a process that forks meanwhile. An empty cgroup is proof; without one, all
+        // processes of the user are killed in one step before each scan, twice.
+        let (wanted, plain_rounds) = match &self.cgroup {
+            Some(_) => (1, Self::PLAIN_ROUNDS),
+            None => (2, 0),
+        };
+        let (mut clean, mut rounds) = (0, 0_u32);
         loop {
+            let mut is_proof = true;
             let mut populated = false;
             if let Some(group) = &self.cgroup {
                 populated = group.is_populated()?;
@@ -109,6 +119,10 @@ impl Fence {
                     group.kill()?;
                 }
             }
+            if let Some(uid) = self.uid.filter(|_| rounds >= plain_rounds) {
+                is_proof = kill_user(uid)?;
+            }
+            rounds += 1;
             let all = scan::all(self.markers())?;
             let ours = self.of(&all);
             // The main process last: while it lives its session is proven.
@@ -118,7 +132,12 @@ impl Fence {
             for seen in ours.iter().filter(|seen| Some(seen.id) == self.main) {
                 scan::signal(seen.id, Signal::KILL);
             }
-            if !populated && ours.is_empty() {
+            clean = if is_proof && !populated && ours.is_empty() {
+                clean + 1
+            } else {
+                0
+            };
+            if clean == wanted {
                 return Ok(());
             }
             if Instant::now() >= deadline {
@@ -126,10 +145,15 @@ impl Fence {
                 let error = late("processes of the runner outlive their kill signal");
                 return Err(error.with_context("pids", format!("{pids:?}")));
             }
-            std::thread::sleep(pause);
-            pause = (pause * 2).min(Duration::from_millis(20));
+            if clean == 0 {
+                std::thread::sleep(pause);
+                pause = (pause * 2).min(Duration::from_millis(20));
+            }
         }
     }
+
+    /// How many rounds signal each process by its own before all of a user are signalled at once.
+    const PLAIN_ROUNDS: u32 = 3;
 
     /// Stops all processes where they are and says which they are. They go on when the answer
     /// is dropped.
@@ -196,6 +220,45 @@ impl Fence {
             }
             (None, None) => false,
         }
+    }
+}
+
+/// How long the process of [`kill_user`] may take; its victims may stop it.
+const KILL_USER_WITHIN: Duration = Duration::from_secs(2);
+
+/// The exit code of the process of [`kill_user`] when it came to its end.
+const KILLED_USER: i32 = 42;
+
+/// Kills all processes of a user in one step of the kernel, which no fork escapes. Only that user
+/// can ask for it, so a process of that user does. False when its victims kept it from it; where
+/// they stopped it, the next scan finds it.
+fn kill_user(uid: u32) -> Result<bool> {
+    let uid = uid.to_string();
+    let script = format!("kill -s KILL -- -1; exit {KILLED_USER}");
+    let mut command = std::process::Command::new("setpriv");
+    command
+        .args(["--reuid", &uid, "--regid", &uid, "--clear-groups"])
+        .args(["--no-new-privs", "/bin/sh", "-c", &script])
+        .env_clear()
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    let fail = |error| file_error("start", Path::new("setpriv"), error);
+    let mut child = command.spawn().map_err(fail)?;
+    let end = Instant::now() + KILL_USER_WITHIN;
+    loop {
+        if let Some(status) = child.try_wait().map_err(fail)? {
+            return Ok(status.code() == Some(KILLED_USER));
+        }
+        if Instant::now() >= end {
+            // It may have ended meanwhile.
+            let _ = child.kill();
+            child.wait().map_err(fail)?;
+            return Ok(false);
+        }
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 

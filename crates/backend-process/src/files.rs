@@ -26,6 +26,14 @@ pub(crate) fn make_dir(path: &Path, mode: u32, owner: Option<u32>) -> Result<()>
     make().map_err(|error| file_error("make the folder", path, error))
 }
 
+/// Makes one folder with exactly this mode, for the manager's user and the group of a runner.
+pub(crate) fn make_dir_of_group(path: &Path, mode: u32, group: u32) -> Result<()> {
+    make_dir(path, 0o700, None)?;
+    std::os::unix::fs::lchown(path, None, Some(group))
+        .and_then(|()| fs::set_permissions(path, Permissions::from_mode(mode)))
+        .map_err(|error| file_error("make the folder", path, error))
+}
+
 /// Makes a folder and its parents; one that exists is left as it is.
 pub(crate) fn make_dir_all(path: &Path, mode: u32) -> Result<()> {
     DirBuilder::new()
@@ -89,7 +97,7 @@ pub(crate) fn check_free(folder: &Path, least: u64) -> Result<()> {
 }
 
 /// The folders that each runner as root gets its own of.
-const PRIVATE: [&str; 3] = ["/tmp", "/var/tmp", "/dev/shm"];
+const PRIVATE: [&str; 4] = ["/tmp", "/var/tmp", "/dev/shm", "/run/lock"];
 
 /// The first parent that other users cannot pass. Parents within the private temporary folders
 /// do not count: the launcher makes them anew.

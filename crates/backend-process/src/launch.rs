@@ -151,12 +151,19 @@ fn begin(host: &Host, spec: &LaunchSpec, cancelled: &AtomicBool) -> Result<Begun
     files::check_free(&host.work_dir, host.config.min_free_bytes)?;
     refuse_cancelled(cancelled)?;
     let uid = match &host.users {
-        Some(users) => Some(users.claim(&spec.name)?),
+        Some(users) => {
+            let alive = host.scanner.recent(scan::Markers::Skip)?;
+            Some(users.claim(&spec.name, |uid| alive.iter().all(|seen| seen.uid != uid))?)
+        }
         None => None,
     };
     let folder = host.folder(&spec.name);
-    // The folder's owner is the manager; its users may pass and see none of its names.
-    make_dir(&folder, if uid.is_some() { 0o711 } else { 0o700 }, None)?;
+    // The manager owns the folder, and only the runner's group may pass: no other runner reaches
+    // anything below it, whatever modes the job gives its files.
+    match uid {
+        Some(uid) => files::make_dir_of_group(&folder, 0o710, uid)?,
+        None => make_dir(&folder, 0o700, None)?,
+    }
     let mut record = Record {
         name: spec.name.clone(),
         created_at: Timestamp::now(),
@@ -198,8 +205,8 @@ impl Begun {
 fn fill(host: &Host, folder: &Path, uid: Option<u32>) -> Result<()> {
     for (name, mode) in [
         ("home", 0o700),
-        ("tmp", 0o1777),
-        ("var-tmp", 0o1777),
+        ("tmp", 0o700),
+        ("var-tmp", 0o700),
         (exchange::FOLDER, 0o700),
     ] {
         make_dir(&folder.join(name), mode, uid)?;

@@ -1,10 +1,10 @@
 //! Looking at processes.
 
-use std::ffi::OsStr;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use procfs::process::Process;
+use procfs::process::{Process, Stat};
 use runner_manager_core::{Error, ErrorKind, Result};
 use rustix::process::{Pid, PidfdFlags, Signal};
 
@@ -36,8 +36,7 @@ pub(crate) enum Markers {
 impl Seen {
     fn read(process: &Process, markers: Option<u32>) -> Option<Self> {
         let stat = process.stat().ok()?;
-        // A zombie has ended; its parent has not looked yet.
-        if matches!(stat.state, 'Z' | 'X') {
+        if has_ended(&stat) {
             return None;
         }
         let mut uid = process.uid().ok()?;
@@ -46,10 +45,7 @@ impl Seen {
             uid = process.status().ok()?.ruid;
         }
         let marker = if markers == Some(uid) {
-            let environ = process.environ().unwrap_or_default();
-            environ
-                .get(OsStr::new(MARKER))
-                .and_then(|value| value.to_str().map(str::to_owned))
+            marker_of(&stat)
         } else {
             None
         };
@@ -60,8 +56,8 @@ impl Seen {
             },
             parent: stat.ppid,
             session: stat.session,
+            state: state_of(&stat),
             comm: stat.comm,
-            state: stat.state,
             uid,
             marker,
         })
@@ -74,11 +70,66 @@ impl Seen {
     }
 }
 
+/// Whether all threads of a process have ended, and its parent has not waited for it yet.
+///
+/// The state is that of the first thread, which can end before the others: then the process shows
+/// as a zombie (`Z`) and runs.
+fn has_ended(stat: &Stat) -> bool {
+    is_dead(stat.state) && stat.num_threads <= 1
+}
+
+fn is_dead(state: char) -> bool {
+    matches!(state, 'Z' | 'X' | 'x')
+}
+
+/// The state of the process: that of its first thread, or of another that is not stopped where the
+/// first has ended.
+fn state_of(stat: &Stat) -> char {
+    if !is_dead(stat.state) {
+        return stat.state;
+    }
+    let mut states = threads(stat.pid).filter_map(|thread| {
+        let text = std::fs::read_to_string(thread.join("stat")).ok()?;
+        // The state follows the name, which may hold anything.
+        text.rsplit_once(") ")?.1.chars().next()
+    });
+    let mut last = stat.state;
+    for state in states.by_ref().filter(|state| !is_dead(*state)) {
+        last = state;
+        if !matches!(state, 'T' | 't') {
+            break;
+        }
+    }
+    last
+}
+
+/// The value of [`MARKER`]. A first thread that has ended has no environment any more; the others
+/// still show it.
+fn marker_of(stat: &Stat) -> Option<String> {
+    threads(stat.pid).find_map(|thread| {
+        let environ = std::fs::read(thread.join("environ")).ok()?;
+        let mut values = environ
+            .split(|byte| *byte == 0)
+            .filter_map(|pair| pair.strip_prefix(MARKER.as_bytes())?.strip_prefix(b"="));
+        let value = values.next()?;
+        std::str::from_utf8(value).ok().map(str::to_owned)
+    })
+}
+
+/// The folders of a process's threads, the first thread's first.
+fn threads(pid: i32) -> impl Iterator<Item = PathBuf> {
+    let folder = PathBuf::from(format!("/proc/{pid}/task"));
+    let first = folder.join(pid.to_string());
+    let others = std::fs::read_dir(&folder).into_iter().flatten().flatten();
+    let others = others.map(|entry| entry.path());
+    std::iter::once(first.clone()).chain(others.filter(move |path| *path != first))
+}
+
 /// Whether this very process lives.
 pub(crate) fn is_alive(id: Identity) -> bool {
     Process::new(id.pid)
         .and_then(|process| process.stat())
-        .is_ok_and(|stat| stat.starttime == id.start && !matches!(stat.state, 'Z' | 'X'))
+        .is_ok_and(|stat| stat.starttime == id.start && !has_ended(&stat))
 }
 
 /// When a process was started; it may be a zombie already.

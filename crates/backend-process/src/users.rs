@@ -62,18 +62,19 @@ impl Users {
         Ok(())
     }
 
-    /// Takes a number that no live runner of this machine has.
-    pub(crate) fn claim(&self, name: &RunnerName) -> Result<u32> {
+    /// Takes a number that no live runner of this machine has, and that is free: no process has it.
+    pub(crate) fn claim(&self, name: &RunnerName, is_free: impl Fn(u32) -> bool) -> Result<u32> {
         // Spread out, so that a number rests for long before it is used again.
         let id = u64::from_str_radix(name.instance_id().as_str(), 16).unwrap_or_default();
         let offset = u32::try_from(id % u64::from(self.count)).unwrap_or_default();
         for step in 0..self.count {
             let uid = self.first + (offset + step) % self.count;
-            if self.try_claim(uid, name)? {
+            if is_free(uid) && self.try_claim(uid, name)? {
                 return Ok(uid);
             }
         }
-        let message = "every user of the range belongs to a live runner; raise `uid_count`";
+        let message =
+            "every user of the range belongs to a live runner or process; raise `uid_count`";
         Err(Error::new(ErrorKind::QuotaExceeded, message)
             .with_retry(Retry::After(std::time::Duration::from_secs(30)))
             .with_context("first_uid", self.first)
@@ -158,15 +159,18 @@ mod tests {
         let theirs = Users::new(run.path(), "bb", 70_000, 2).unwrap();
         let a: RunnerName = "app-000000000000".parse().unwrap();
         let b: RunnerName = "app-000000000002".parse().unwrap();
-        let (first, second) = (ours.claim(&a).unwrap(), theirs.claim(&b).unwrap());
+        let (first, second) = (
+            ours.claim(&a, |_| true).unwrap(),
+            theirs.claim(&b, |_| true).unwrap(),
+        );
         assert_eq!((first, second), (70_000, 70_001));
-        let full = ours.claim(&b).unwrap_err();
+        let full = ours.claim(&b, |_| true).unwrap_err();
         assert_eq!(full.kind(), ErrorKind::QuotaExceeded);
         assert_eq!(ours.claimed().unwrap().len(), 1);
         ours.release(second, &b).unwrap();
         assert_eq!(theirs.claimed().unwrap().len(), 1, "gave back another's");
         ours.release(first, &a).unwrap();
-        assert_eq!(ours.claim(&b).unwrap(), 70_000);
+        assert_eq!(ours.claim(&b, |_| true).unwrap(), 70_000);
     }
 
     #[test]

@@ -1,11 +1,11 @@
-# Runs as root in a mount namespace of its own: hides the shared temporary folders, adds the
-# runner's user, and becomes that user.
+# Runs as root in mount and IPC namespaces of its own: hides the folders that every user may write
+# to, adds the runner's user, and becomes that user.
 set -eu
 folder=$1 shared=$2 stage=$3 uid=$4 job_path=$5
 shift 5
 hidden() {
     case $1/ in
-    /tmp/* | /var/tmp/* | /dev/shm/*) return 0 ;;
+    /tmp/* | /var/tmp/* | /dev/shm/* | /run/lock/*) return 0 ;;
     *) return 1 ;;
     esac
 }
@@ -23,6 +23,12 @@ if [ -d /var/tmp ] && [ ! -L /var/tmp ]; then
 fi
 if [ -d /dev/shm ] && [ ! -L /dev/shm ]; then
     mount -t tmpfs -o nosuid,nodev,mode=1777,size=25% tmpfs /dev/shm
+fi
+if [ -d /run/lock ] && [ ! -L /run/lock ]; then
+    mount -t tmpfs -o nosuid,nodev,noexec,mode=1777,size=5m tmpfs /run/lock
+fi
+if [ -d /dev/mqueue ] && [ ! -L /dev/mqueue ]; then
+    mount -t mqueue mqueue /dev/mqueue || mount -t tmpfs -o ro tmpfs /dev/mqueue
 fi
 mount --bind "$base/passwd" /etc/passwd
 mount --bind "$base/group" /etc/group

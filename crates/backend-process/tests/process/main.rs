@@ -2,6 +2,8 @@
 //! cgroups where this machine has them. As root the whole suite runs once more without root.
 
 #[cfg(test)]
+mod attacks;
+#[cfg(test)]
 mod faults;
 #[cfg(test)]
 mod isolation;
