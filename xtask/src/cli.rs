@@ -1,10 +1,9 @@
 //! The commands.
 
-use crate::conformance::Page;
 use crate::failure::Result;
 use crate::peers::Peer;
 use crate::step::{self, Step};
-use crate::{bench, checks, conformance, facts, new_backend, plan, simulation, workspace};
+use crate::{bench, checks, ci, conformance, new_backend, nightly, plan, simulation, workspace};
 use clap::{Parser, Subcommand};
 use std::num::NonZeroU32;
 use std::path::Path;
@@ -21,7 +20,7 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run all checks in order, up to the first that fails
+    /// Run the checks that need only Rust and a C compiler, up to the first that fails
     Test {
         /// Run these steps only, in their usual order
         #[arg(long, value_delimiter = ',', value_name = "NAME,…")]
@@ -33,8 +32,10 @@ enum Command {
         #[arg(long, conflicts_with = "only")]
         list: bool,
     },
-    /// What continuous integration runs: all checks, then facts about the machine
+    /// Run all checks, as continuous integration does: needs root, and starts servers
     Ci,
+    /// Run whole suites, planted bugs and long simulations, for hours
+    Nightly,
     /// Run the conformance suite against the real peers of backends, and write their pages
     Conformance {
         /// The schemes, or `all`
@@ -105,11 +106,8 @@ pub(crate) fn run(cli: &Cli) -> Result<()> {
             println!("\n{}", report.table());
             report.verdict()
         }
-        Command::Ci => {
-            let report = plan::run(&root, &step::select(&[]), &[]);
-            println!("\n{}\n{}", facts::table(), report.table());
-            report.verdict()
-        }
+        Command::Ci => ci::run(&root),
+        Command::Nightly => nightly::run(&root),
         Command::Conformance {
             schemes,
             without,
@@ -122,7 +120,7 @@ pub(crate) fn run(cli: &Cli) -> Result<()> {
                 return Ok(());
             }
             let schemes = conformance::select(&root, schemes, without)?;
-            conformance::run(&root, &schemes, Page::Write)
+            conformance::write(&root, &schemes)
         }
         Command::BootstrapArm64 => checks::bootstrap::test_arm64(&root),
         Command::NewBackend { name } => new_backend::run(&root, name),

@@ -1,22 +1,30 @@
 //! The conformance suite, backend by backend.
 
+use crate::executables::{self, Executable, Targets};
 use crate::failure::{Failure, Result};
 use crate::installation::Part;
 use crate::peers::Peer;
-use crate::{process, workspace};
+use crate::process;
+use crate::scope::Scope;
+use crate::workspace::{self, PROGRAM};
 use std::fs;
 use std::path::{Path, PathBuf};
+
+/// The backend whose peer is the kernel of this machine.
+const PROCESS: &str = "process";
 
 /// A backend outside the workspace that keeps the contract too.
 const OUT_OF_TREE: &str = "tests/out-of-tree/Cargo.toml";
 
-/// What becomes of the page of a backend.
+/// The cases that run, and the use of the page that a whole run writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Page {
-    /// It is written.
+    /// All cases run, and the committed page is written.
     Write,
-    /// It must be current already.
-    Check,
+    /// All cases run, and the committed page must be current.
+    Compare,
+    /// The cases run that the peer's file `checks` names. Without that file, as `Compare`.
+    Part,
 }
 
 /// The schemes of the backends in this tree, and the peers that are another server for one of
@@ -91,25 +99,103 @@ pub(crate) fn select(root: &Path, wanted: &[String], without: &[String]) -> Resu
     Ok(schemes)
 }
 
-/// The installations of the peers that a run of the whole suite needs.
-pub(crate) fn installations(root: &Path, without: &[String]) -> Result<Vec<Part>> {
-    let schemes = select(root, &["all".to_owned()], without)?;
+/// All schemes but `process`, which has no peer, whose backends are built in this scope.
+pub(crate) fn of_scope(root: &Path, scope: Scope) -> Result<Vec<String>> {
+    let mut schemes = schemes(root)?;
+    schemes.retain(|scheme| {
+        scheme != PROCESS && Scope::of_backend(&backend_of(root, scheme)) == scope
+    });
+    Ok(schemes)
+}
+
+/// The installations of all peers.
+pub(crate) fn installations(root: &Path) -> Result<Vec<Part>> {
+    let schemes = schemes(root)?;
     let peers = schemes.iter().map(|scheme| Peer::of(root, scheme));
     Ok(peers
         .map(|peer| Box::new(move || peer.install()) as Part)
         .collect())
 }
 
-/// Runs the suite for these schemes, each against its peer, and goes on when one fails.
-pub(crate) fn run(root: &Path, schemes: &[String], page: Page) -> Result<()> {
-    let mut failures = Vec::new();
+/// Runs the whole suite for these schemes, each against its peer, and writes their pages.
+pub(crate) fn write(root: &Path, schemes: &[String]) -> Result<()> {
+    let mut selection = Vec::new();
     for scheme in schemes {
-        println!("\n-- conformance of {scheme} --");
-        if let Err(failure) = run_one(root, scheme, page) {
-            eprintln!("{failure}");
-            failures.push(format!("`{scheme}`: {failure}"));
-        }
+        let backend = backend_of(root, scheme);
+        selection.extend(["--package".to_owned(), package(&backend)]);
+        selection.extend(["--features".to_owned(), format!("{PROGRAM}/{backend}")]);
     }
+    selection.extend(["--package".to_owned(), PROGRAM.to_owned()]);
+    let tests = executables::build_selection(root, &selection, Targets::Integration)?;
+    run(root, schemes, Page::Write, &tests)
+}
+
+/// Checks these schemes, each against its peer, with the cases that the checks run.
+pub(crate) fn check(root: &Path, schemes: &[String]) -> Result<()> {
+    let is_heavy = |scheme: &String| Scope::of_backend(&backend_of(root, scheme)) == Scope::All;
+    let scope = match schemes.iter().any(is_heavy) {
+        true => Scope::All,
+        false => Scope::Hermetic,
+    };
+    let tests = executables::build(root, scope, Targets::Integration)?;
+    run(root, schemes, Page::Part, &tests)
+}
+
+/// Runs the whole suite on all peers, whose committed pages must be current.
+pub(crate) fn compare_all(root: &Path) -> Result<()> {
+    let tests = executables::build(root, Scope::All, Targets::Integration)?;
+    run(root, &schemes(root)?, Page::Compare, &tests)
+}
+
+/// Checks `process`, whose peer is the kernel. Its page is of a run as root; other users run the
+/// suite without it.
+pub(crate) fn check_process(root: &Path) -> Result<()> {
+    let scheme = PROCESS.to_owned();
+    let tests = Targets::One("conformance-process");
+    let tests = executables::build(root, Scope::Hermetic, tests)?;
+    if rustix::process::geteuid().is_root() {
+        return run(root, &[scheme], Page::Compare, &tests);
+    }
+    println!(
+        "as this user the suite runs without users and cgroups; docs/conformance/process.md is of root"
+    );
+    test(root, &scheme, &[], &[], &tests).map(drop)
+}
+
+/// Runs the suite for these schemes, each against its peer, and goes on when one fails. The peers
+/// start together.
+pub(crate) fn run(root: &Path, schemes: &[String], page: Page, tests: &[Executable]) -> Result<()> {
+    let peers: Vec<Peer> = schemes
+        .iter()
+        .map(|scheme| peer(root, scheme, page))
+        .collect();
+    let was_up: Vec<bool> = peers.iter().map(Peer::is_up).collect();
+    let mut failures = Vec::new();
+    let mut note = |scheme: &str, failure: Failure| {
+        eprintln!("{failure}");
+        failures.push(format!("`{scheme}`: {failure}"));
+    };
+    std::thread::scope(|threads| {
+        let up = |peer: &'_ Peer| -> Result<()> { peer.up() };
+        let starts: Vec<_> = peers
+            .iter()
+            .map(|peer| threads.spawn(move || up(peer)))
+            .collect();
+        for (((scheme, peer), was_up), start) in schemes.iter().zip(&peers).zip(was_up).zip(starts)
+        {
+            println!("\n-- conformance of {scheme} --");
+            let started = start
+                .join()
+                .unwrap_or_else(|_| Err(Failure::new("the start of the peer panicked")));
+            if let Err(failure) = started.and_then(|()| run_one(root, scheme, page, tests, peer)) {
+                note(scheme, failure);
+            }
+            let stopped = if was_up { Ok(()) } else { peer.down() };
+            if let Err(failure) = stopped {
+                note(scheme, failure);
+            }
+        }
+    });
     if failures.is_empty() {
         return Ok(());
     }
@@ -117,24 +203,24 @@ pub(crate) fn run(root: &Path, schemes: &[String], page: Page) -> Result<()> {
     Err(Failure::new(format!("conformance of {failures}")))
 }
 
-/// Starts the peer, runs the suite, and stops the peer again if it was not up before.
-fn run_one(root: &Path, scheme: &str, page: Page) -> Result<()> {
-    let mut peer = Peer::of(root, scheme);
-    if page == Page::Check {
-        peer = peer.with_runner(workspace::built(root, "github-sim")?);
+fn peer(root: &Path, scheme: &str, page: Page) -> Peer {
+    let peer = Peer::of(root, scheme);
+    match page {
+        // Built with the tests of the workspace.
+        Page::Compare | Page::Part => {
+            peer.with_runner(workspace::target(root).join("debug/github-sim"))
+        }
+        Page::Write => peer,
     }
-    let was_up = peer.is_up();
-    peer.up()?;
+}
+
+/// Runs the suite on a peer that has started.
+fn run_one(root: &Path, scheme: &str, page: Page, tests: &[Executable], peer: &Peer) -> Result<()> {
     let cases = match page {
-        Page::Write => Vec::new(),
-        Page::Check => checked(root, scheme)?,
+        Page::Write | Page::Compare => Vec::new(),
+        Page::Part => checked(root, scheme)?,
     };
-    let tested = peer
-        .environment()
-        .and_then(|env| test(root, scheme, page, &cases, &env));
-    let stopped = if was_up { Ok(()) } else { peer.down() };
-    let written = tested?;
-    stopped?;
+    let written = test(root, scheme, &cases, &peer.environment()?, tests)?;
     if cases.is_empty() {
         return publish(root, scheme, &written, page);
     }
@@ -149,30 +235,22 @@ fn run_one(root: &Path, scheme: &str, page: Page) -> Result<()> {
     Ok(())
 }
 
+fn package(backend: &str) -> String {
+    format!("runner-manager-backend-{backend}")
+}
+
 /// The committed page of a backend.
 fn page_of(root: &Path, scheme: &str) -> PathBuf {
     root.join("docs/conformance").join(format!("{scheme}.md"))
-}
-
-/// What cargo builds. A page is written with one package alone. All checks in a row build the
-/// whole workspace, as the steps before did: with other features of shared dependencies, the
-/// SDK of EC2 would be built once more.
-fn selection(page: Page, package: &str, feature: Option<&str>) -> Vec<String> {
-    let words: &[&str] = match (page, feature) {
-        (Page::Check, _) => &["--workspace", "--all-features"],
-        (Page::Write, None) => &["--package", package],
-        (Page::Write, Some(feature)) => &["--package", package, "--features", feature],
-    };
-    words.iter().map(|word| (*word).to_owned()).collect()
 }
 
 /// Runs the suite, or some cases of it, and gives the page that it wrote if all ran.
 fn test(
     root: &Path,
     scheme: &str,
-    page: Page,
     cases: &[String],
     env: &[(String, String)],
+    tests: &[Executable],
 ) -> Result<PathBuf> {
     let folder = workspace::target(root).join("conformance");
     fs::create_dir_all(&folder).map_err(Failure::because("cannot make the folder of reports"))?;
@@ -184,22 +262,20 @@ fn test(
         .map(String::as_str)
         .partition(|case| case.starts_with(OF_PROGRAM));
     let backend = backend_of(root, scheme);
-    // What is tested beside the suite is tested once for each backend.
-    let beside = if backend == scheme { "*" } else { "" };
-    let mut test = process::cargo(root);
-    test.arg("test")
-        .args(selection(
-            page,
-            &format!("runner-manager-backend-{backend}"),
-            None,
-        ))
-        .args(["--test", &format!("conformance-{backend}{beside}")])
-        .env("CONFORMANCE_CASES", cases.join(","))
-        .envs(env.iter().map(|(key, value)| (key, value)))
-        .env("CONFORMANCE_REPORT", &written)
-        .env("CONFORMANCE_JUNIT", folder.join(format!("{scheme}.xml")));
-    process::test(&mut test)?;
-    program(root, &backend, page, &of_program, env)?;
+    let suite = format!("conformance-{backend}");
+    // Scenarios are tested once for each backend, and not for each of its peers.
+    let beside = tests
+        .iter()
+        .filter(|test| backend == scheme && test.target.starts_with(&format!("{suite}-")));
+    for executable in std::iter::once(executables::find(tests, &suite)?).chain(beside) {
+        let mut test = executable.command();
+        test.env("CONFORMANCE_CASES", cases.join(","))
+            .envs(env.iter().map(|(key, value)| (key, value)))
+            .env("CONFORMANCE_REPORT", &written)
+            .env("CONFORMANCE_JUNIT", folder.join(format!("{scheme}.xml")));
+        process::test(&mut test)?;
+    }
+    program(root, &backend, &of_program, env, tests)?;
     Ok(written)
 }
 
@@ -207,24 +283,20 @@ fn test(
 fn program(
     root: &Path,
     backend: &str,
-    page: Page,
-    tests: &[&str],
+    names: &[&str],
     env: &[(String, String)],
+    tests: &[Executable],
 ) -> Result<()> {
     if !root.join(format!("tests/program/{backend}.rs")).exists() {
         return Ok(());
     }
-    let mut test = process::cargo(root);
-    test.arg("test")
-        .args(selection(page, workspace::PROGRAM, Some(backend)))
-        .args(["--test", backend, "--"])
-        .args(
-            tests
-                .iter()
-                .filter_map(|name| name.strip_prefix(OF_PROGRAM)),
-        )
+    let mut test = executables::find(tests, backend)?.command();
+    let names = names
+        .iter()
+        .filter_map(|name| name.strip_prefix(OF_PROGRAM));
+    test.args(names)
         .envs(env.iter().map(|(key, value)| (key, value)));
-    process::test(&mut test)
+    process::test(&mut test).map(drop)
 }
 
 /// Writes the committed page of a backend, or checks that it is current.
@@ -241,7 +313,7 @@ fn publish(root: &Path, scheme: &str, written: &Path, page: Page) -> Result<()> 
             "cannot write {}",
             committed.display()
         ))),
-        Page::Check => Err(Failure::new(format!(
+        Page::Compare | Page::Part => Err(Failure::new(format!(
             "docs/conformance/{scheme}.md is out of date; `cargo xtask conformance {scheme}` writes it"
         ))),
     }
@@ -252,7 +324,7 @@ pub(crate) fn mutations(root: &Path) -> Result<()> {
     let mut test = process::cargo(root);
     test.args(["test", "--quiet", "--package", "runner-manager-conformance"])
         .args(["--test", "reference", "--", "--nocapture"]);
-    process::test(&mut test)
+    process::test(&mut test).map(drop)
 }
 
 /// Builds the backend outside the workspace and runs the suite against it.
@@ -262,7 +334,7 @@ pub(crate) fn out_of_tree(root: &Path) -> Result<()> {
     test.args(["test", "--locked", "--manifest-path", OUT_OF_TREE])
         .arg("--target-dir")
         .arg(workspace::target(root));
-    process::test(&mut test)
+    process::test(&mut test).map(drop)
 }
 
 #[cfg(test)]
@@ -310,8 +382,8 @@ mod tests {
         let publish = |page| publish(root.path(), "x", &written, page);
         assert!(publish(Page::Write).is_err(), "there is no page");
         fs::write(&written, "new").expect("a page");
-        assert!(publish(Page::Check).is_err());
+        assert!(publish(Page::Compare).is_err());
         publish(Page::Write).expect("it is written");
-        publish(Page::Check).expect("it is current");
+        publish(Page::Compare).expect("it is current");
     }
 }

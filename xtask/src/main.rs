@@ -2,17 +2,21 @@
 
 mod bench;
 mod checks;
+mod ci;
 mod cli;
 mod conformance;
+mod executables;
 mod facts;
 mod failure;
 mod installation;
 mod links;
 mod mutations;
 mod new_backend;
+mod nightly;
 mod peers;
 mod plan;
 mod process;
+mod scope;
 mod simulation;
 mod step;
 mod table;

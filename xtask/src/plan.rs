@@ -1,9 +1,8 @@
 //! Running steps in order, and the report about them.
 
 use crate::failure::{Failure, Result};
-use crate::installation::{Installation, Part};
 use crate::step::Step;
-use crate::{checks, conformance, table, tools};
+use crate::{checks, table};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -18,75 +17,48 @@ enum Outcome {
 
 #[derive(Debug)]
 struct Entry {
-    step: Step,
+    name: String,
     outcome: Outcome,
     time: Duration,
 }
 
-/// What was run, how it ended and how long each step took.
-#[derive(Debug)]
+/// The steps that ran, how each ended and how long it took.
+#[derive(Debug, Default)]
 pub(crate) struct Report(Vec<Entry>);
 
 /// Runs the steps in order, up to the first that fails; `without` names backends that the
-/// conformance suite leaves out. While the first steps compile, mostly on one core, what the later
-/// ones need is installed.
+/// conformance suite leaves out.
 pub(crate) fn run(root: &Path, steps: &[Step], without: &[String]) -> Report {
-    let mut installation = None;
-    run_with(steps, |step| {
-        match step {
-            Step::Clippy => {
-                // First what this step itself installs: two runs of apt do not meet.
-                tools::for_all_features(root)?;
-                let parts = parts(root, steps, without)?;
-                installation = (!parts.is_empty()).then(|| Installation::of(parts));
-            }
-            Step::Fmt | Step::Features => {}
-            // The others install things too, or need what was installed: this waits for it.
-            _ => installation = None,
-        }
-        checks::run(root, step, without)
-    })
-}
-
-/// What the steps need and is not there before.
-fn parts(root: &Path, steps: &[Step], without: &[String]) -> Result<Vec<Part>> {
-    let mut parts = Vec::new();
-    if steps.contains(&Step::Conformance) {
-        parts = conformance::installations(root, without)?;
-    }
-    if steps.contains(&Step::Deny) {
-        let root = root.to_owned();
-        parts.push(Box::new(move || checks::deny::provide(&root).map(drop)));
-    }
-    Ok(parts)
-}
-
-fn run_with(steps: &[Step], mut check: impl FnMut(Step) -> Result<()>) -> Report {
-    let mut entries: Vec<Entry> = Vec::with_capacity(steps.len());
-    let mut failed = false;
+    let mut report = Report::default();
     for &step in steps {
-        let start = Instant::now();
-        let outcome = if failed {
-            Outcome::NotRun
-        } else {
-            println!("\n== {} ==", step.name());
-            match check(step) {
-                Ok(()) => Outcome::Passed,
-                Err(failure) => Outcome::Failed(failure),
-            }
-        };
-        failed |= matches!(outcome, Outcome::Failed(_));
-        let time = start.elapsed();
-        entries.push(Entry {
-            step,
-            outcome,
-            time,
-        });
+        report.step(step.name(), || checks::run(root, step, without));
     }
-    Report(entries)
+    report
 }
 
 impl Report {
+    /// Runs one more step, unless one before it failed.
+    pub(crate) fn step(&mut self, name: &str, check: impl FnOnce() -> Result<()>) {
+        let start = Instant::now();
+        let outcome = if self.has_failed() {
+            Outcome::NotRun
+        } else {
+            println!("\n== {name} ==");
+            check().map_or_else(Outcome::Failed, |()| Outcome::Passed)
+        };
+        self.0.push(Entry {
+            name: name.to_owned(),
+            outcome,
+            time: start.elapsed(),
+        });
+    }
+
+    /// Whether a step failed.
+    pub(crate) fn has_failed(&self) -> bool {
+        let mut outcomes = self.0.iter().map(|entry| &entry.outcome);
+        outcomes.any(|outcome| matches!(outcome, Outcome::Failed(_)))
+    }
+
     /// The closing table.
     pub(crate) fn table(&self) -> String {
         let mut rows: Vec<Vec<String>> = self.0.iter().map(Entry::row).collect();
@@ -97,9 +69,8 @@ impl Report {
 
     /// The failure of the step that failed, under its name.
     pub(crate) fn verdict(&self) -> Result<()> {
-        for Entry { step, outcome, .. } in &self.0 {
+        for Entry { name, outcome, .. } in &self.0 {
             if let Outcome::Failed(failure) = outcome {
-                let name = step.name();
                 return Err(Failure::new(format!(
                     "step `{name}` failed: {failure}\nrun it alone with `cargo xtask test --only {name}`"
                 )));
@@ -116,7 +87,7 @@ impl Entry {
             Outcome::Failed(_) => ("FAILED", seconds(self.time)),
             Outcome::NotRun => ("not run", "0.0 s".to_owned()),
         };
-        vec![self.step.name().to_owned(), result.to_owned(), time]
+        vec![self.name.clone(), result.to_owned(), time]
     }
 }
 
@@ -128,19 +99,12 @@ fn seconds(time: Duration) -> String {
 mod tests {
     use super::*;
 
-    const STEPS: [Step; 3] = [Step::Fmt, Step::Clippy, Step::Test];
-
     #[test]
     fn the_first_failure_stops_the_run_and_is_named() {
-        let mut ran = Vec::new();
-        let report = run_with(&STEPS, |step| {
-            ran.push(step);
-            if step == Step::Clippy {
-                return Err(Failure::new("two warnings"));
-            }
-            Ok(())
-        });
-        assert_eq!(ran, [Step::Fmt, Step::Clippy]);
+        let mut report = Report::default();
+        report.step("fmt", || Ok(()));
+        report.step("clippy", || Err(Failure::new("two warnings")));
+        report.step("test", || unreachable!("clippy failed"));
         let failure = report.verdict().expect_err("clippy failed").to_string();
         assert!(
             failure.starts_with("step `clippy` failed: two warnings"),
@@ -155,7 +119,8 @@ mod tests {
 
     #[test]
     fn a_run_without_failure_passes() {
-        let report = run_with(&STEPS, |_| Ok(()));
+        let mut report = Report::default();
+        report.step("fmt", || Ok(()));
         assert_eq!(report.verdict(), Ok(()));
         assert!(report.table().contains("total"));
     }

@@ -61,22 +61,35 @@ fn within(deadline: Duration, command: &mut Command) -> Result<()> {
 /// How long the last output of a command may take after its end.
 const DRAIN: Duration = Duration::from_secs(10);
 
-/// Runs tests as [`stream`] runs a command. What failed is in the failure too: thousands of lines
-/// may come after it, and who reads the end must find it there.
-pub(crate) fn test(command: &mut Command) -> Result<()> {
+/// How long one test took.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct TestTime {
+    pub(crate) name: String,
+    pub(crate) seconds: f64,
+}
+
+/// Runs tests as [`stream`] runs a command, and gives the times that the harness printed. The
+/// failure repeats the output of the tests that failed: thousands of lines may come after it, and a
+/// reader of the end must find it there.
+pub(crate) fn test(command: &mut Command) -> Result<Vec<TestTime>> {
     let (output, end) = io::pipe().map_err(Failure::because("cannot make a pipe"))?;
     let (tell, told) = mpsc::channel();
     std::thread::spawn(move || tell.send(pass_on(output, io::stdout())));
     let ended = stream(command.stdout(end));
     // Else this end of the pipe would stay open, and the reader would wait for more.
     command.stdout(Stdio::null());
-    let failed = told.recv_timeout(DRAIN).unwrap_or_default();
-    ended.map_err(|failure| Failure::new(format!("{failure}\n{failed}").trim_end()))
+    let report = told.recv_timeout(DRAIN).unwrap_or_default();
+    match ended {
+        Ok(()) => Ok(report.times),
+        Err(failure) => {
+            let message = format!("{failure}\n{}", report.words());
+            Err(Failure::new(message.trim_end()))
+        }
+    }
 }
 
-/// Writes the output of tests to another place as it comes, and gives the part that says what
-/// failed.
-fn pass_on(output: impl Read, mut to: impl Write) -> String {
+/// Writes the output of tests to another place as it comes, and reads it.
+fn pass_on(output: impl Read, mut to: impl Write) -> Report {
     let mut report = Report::default();
     for line in BufReader::new(output)
         .split(b'\n')
@@ -87,12 +100,13 @@ fn pass_on(output: impl Read, mut to: impl Write) -> String {
         let _ = writeln!(to, "{line}");
         report.read(&line);
     }
-    report.words()
+    report
 }
 
-/// What failed, out of the output of tests.
+/// The failures and times in the output of tests.
 #[derive(Debug, Default)]
 struct Report {
+    times: Vec<TestTime>,
     is_inside: bool,
     /// What the tests said, and then their names: each part begins with `failures:`.
     parts: Vec<Vec<String>>,
@@ -103,6 +117,7 @@ impl Report {
     const LINES: usize = 80;
 
     fn read(&mut self, line: &str) {
+        self.times.extend(test_time(line));
         match line {
             "failures:" => {
                 self.is_inside = true;
@@ -124,6 +139,16 @@ impl Report {
     }
 }
 
+/// The time in a line such as `test a::b ... ok <1.234s>`.
+fn test_time(line: &str) -> Option<TestTime> {
+    let (name, outcome) = line.strip_prefix("test ")?.rsplit_once(" ... ")?;
+    let (_, time) = outcome.rsplit_once('<')?;
+    Some(TestTime {
+        name: name.to_owned(),
+        seconds: time.strip_suffix("s>")?.parse().ok()?,
+    })
+}
+
 /// Whether a line is one of those two that a backtrace has for each call.
 fn is_of_backtrace(line: &str) -> bool {
     let number = line.trim_start().split(": ").next().unwrap_or_default();
@@ -131,7 +156,7 @@ fn is_of_backtrace(line: &str) -> bool {
 }
 
 /// Kills a process, and all that it and its children started.
-fn kill(pid: u32) -> Result<()> {
+pub(crate) fn kill(pid: u32) -> Result<()> {
     // Some may have ended meanwhile.
     capture(Command::new("kill").arg("-KILL").args(stop(pid)?)).map(drop)
 }
@@ -237,7 +262,7 @@ mod tests {
              ./a.rs:1\n{long}failures:\n    b\ntest result: FAILED\nafter\n"
         );
         let mut passed_on = Vec::new();
-        let failed = pass_on(output.as_bytes(), &mut passed_on);
+        let failed = pass_on(output.as_bytes(), &mut passed_on).words();
         let told = "failures:\n\n---- b ----\n1 is not 2\nc\n";
         assert!(
             failed.starts_with(told) && failed.ends_with("c\nfailures:\n    b"),
@@ -247,6 +272,22 @@ mod tests {
         let failure = test(&mut shell("echo one; exit 3")).expect_err("3 is a failure");
         assert!(failure.to_string().ends_with("3"), "{failure}");
         test(&mut shell("echo two")).expect("it ends well");
+    }
+
+    #[test]
+    fn the_time_of_a_test_is_read() {
+        let time = test_time("test a::b ... ok <1.250s>").expect("a time");
+        assert_eq!((&*time.name, time.seconds), ("a::b", 1.25));
+        for other in [
+            "test a ... ok",
+            "test result: ok. 1 passed",
+            "a <1s>",
+            "test a ... ok <xs>",
+        ] {
+            assert_eq!(test_time(other), None, "{other}");
+        }
+        let times = test(&mut shell("echo 'test c ... ok <0.001s>'")).expect("it ends well");
+        assert_eq!(times.len(), 1);
     }
 
     #[test]

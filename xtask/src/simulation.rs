@@ -1,6 +1,7 @@
 //! The simulation: seeds, large runs, and planted bugs that it has to find.
 
 use crate::failure::{Failure, Result};
+use crate::scope::Scope;
 use crate::{mutations, process, workspace};
 use std::path::Path;
 use std::process::Command;
@@ -61,8 +62,14 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
 
 /// The step of the checks: as many seeds as fit into its time.
 pub(crate) fn check(root: &Path) -> Result<()> {
-    process::stream(Command::new(workspace::built(root, "simulate")?).args(STEP))
+    process::stream(Command::new(workspace::built(root, Scope::Hermetic, "simulate")?).args(STEP))
         .map_err(Failure::because("the simulation found a violation"))
+}
+
+/// The long run: 10,000 seeds.
+pub(crate) fn soak(root: &Path) -> Result<()> {
+    let program = workspace::built(root, Scope::Hermetic, "simulate")?;
+    process::stream(Command::new(program).args(["--seeds", "10000"]))
 }
 
 fn program(root: &Path) -> Command {

@@ -2,6 +2,7 @@
 
 use crate::failure::{Failure, Result};
 use crate::process;
+use crate::scope::Scope;
 use std::path::Path;
 use std::process::Command;
 
@@ -42,10 +43,13 @@ fn has_apt() -> bool {
     process::capture(Command::new("apt-get").arg("--version")).is_ok()
 }
 
-/// Provides what building with all features needs beside Rust.
-pub(crate) fn for_all_features(root: &Path) -> Result<()> {
+/// Provides the tools beside Rust that build a part of the workspace.
+pub(crate) fn for_scope(root: &Path, scope: Scope) -> Result<()> {
     require(root, Tool::CCompiler)?;
-    provide(root, Tool::Libvirt, &["libvirt-dev", "pkg-config"])
+    match scope {
+        Scope::Hermetic => Ok(()),
+        Scope::All => provide(root, Tool::Libvirt, &["libvirt-dev", "pkg-config"]),
+    }
 }
 
 /// Fails with what to install unless the tool answers.

@@ -2,6 +2,7 @@
 
 use crate::failure::{Failure, Result};
 use crate::process;
+use crate::scope::Scope;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -29,18 +30,12 @@ pub(crate) fn target(root: &Path) -> PathBuf {
 
 /// Builds a program of the workspace for the checks, and says where it is.
 ///
-/// It is built of what the tests are built of: what the whole workspace, with examples and so with
-/// what only tests need, asks of dependencies. Nothing is compiled once more for it then, and least
-/// of all the SDK of EC2.
-pub(crate) fn built(root: &Path, program: &str) -> Result<PathBuf> {
+/// It is built with the features that the tests have, those of examples and so of dependencies for
+/// tests: nothing is compiled once more for it.
+pub(crate) fn built(root: &Path, scope: Scope, program: &str) -> Result<PathBuf> {
     let mut build = process::cargo(root);
-    build.args([
-        "build",
-        "--quiet",
-        "--locked",
-        "--workspace",
-        "--all-features",
-    ]);
+    build.args(["build", "--quiet", "--locked"]);
+    build.args(scope.arguments(root)?);
     process::stream(build.args(["--examples", "--bin", program]))?;
     Ok(target(root).join("debug").join(program))
 }

@@ -10,7 +10,7 @@ use runner_manager_core::{
     RunnerMetrics, RunnerName, Support, SystemClock, Timings,
 };
 
-use crate::leak::Bait;
+use crate::canary::CanarySecret;
 use crate::{Failure, Harness, JobFate};
 
 const PAUSE: Duration = Duration::from_millis(10);
@@ -100,16 +100,16 @@ impl Bench {
 
     /// A request with secrets of its own.
     pub(crate) fn request(&self, id: InstanceId) -> CreateRunner {
-        self.request_with(&Bait::new(), id)
+        self.request_with(&CanarySecret::new(), id)
     }
 
-    /// A request whose credential is this bait, of the kind that the harness prefers.
-    pub(crate) fn request_with(&self, bait: &Bait, id: InstanceId) -> CreateRunner {
+    /// A request whose credential is this canary, of the kind that the harness prefers.
+    pub(crate) fn request_with(&self, canary: &CanarySecret, id: InstanceId) -> CreateRunner {
         let mut request = self.harness.request(id);
         request.credential = match request.credential {
-            RunnerCredential::JitConfig(_) => RunnerCredential::JitConfig(bait.jit()),
+            RunnerCredential::JitConfig(_) => RunnerCredential::JitConfig(canary.jit()),
             RunnerCredential::RegistrationToken { url, .. } => {
-                let token = bait.token();
+                let token = canary.token();
                 RunnerCredential::RegistrationToken { url, token }
             }
             claim @ RunnerCredential::Claim { .. } => claim,
@@ -121,7 +121,7 @@ impl Bench {
     pub(crate) fn token_request(
         &self,
         manager: &Connected,
-        bait: &Bait,
+        canary: &CanarySecret,
         id: InstanceId,
     ) -> Result<CreateRunner, Support> {
         let support = manager.capability().registration_token;
@@ -129,7 +129,7 @@ impl Bench {
         let url = "https://github.com/octo".parse();
         match (support, url) {
             (Support::Native | Support::Emulated, Ok(url)) => {
-                let token = bait.token();
+                let token = canary.token();
                 request.credential = RunnerCredential::RegistrationToken { url, token };
                 Ok(request)
             }
@@ -319,7 +319,7 @@ pub(crate) fn listens(runner: &CloudRunnerInstance) -> bool {
 }
 
 pub(crate) fn token() -> RemoveToken {
-    RemoveToken::new(Bait::new().token())
+    RemoveToken::new(CanarySecret::new().token())
 }
 
 pub(crate) async fn cleanup(manager: &Connected) -> Removed {

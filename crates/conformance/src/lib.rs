@@ -1,13 +1,13 @@
 #![doc = include_str!("../README.md")]
 
 mod bench;
+mod canary;
 mod case;
 mod cases;
 mod desk;
 mod fault;
 mod harness;
 mod junit;
-mod leak;
 mod logs;
 mod program;
 mod report;
@@ -17,11 +17,11 @@ mod waivers;
 mod zone;
 
 pub use bench::Bench;
+pub use canary::MARK;
 pub use case::{Case, Failure, Outcome, Verdict};
 pub use cases::cases;
 pub use fault::Fault;
 pub use harness::Harness;
-pub use leak::MARK;
 pub use program::main;
 pub use run::run_case;
 pub use seen::{Cannot, Counts, Did, Exposure, JobFate, Place, Planted, Received, Seen, trace};

@@ -7,7 +7,9 @@ use std::sync::{Mutex, Once, PoisonError};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::FmtSpan;
 
-use crate::leak;
+use runner_manager_secret_scan::contains;
+
+use crate::canary::MARK;
 
 /// How many lines with secrets are kept, the latest.
 const KEPT: usize = 1_000;
@@ -44,7 +46,7 @@ pub(crate) fn lines_with(word: &str) -> Result<Vec<String>, String> {
     }
     let found = FOUND.lock().unwrap_or_else(PoisonError::into_inner);
     let mut lines: Vec<String> = found.iter().cloned().collect();
-    lines.retain(|line| leak::holds(line.as_bytes(), word));
+    lines.retain(|line| contains(line.as_bytes(), word));
     Ok(lines)
 }
 
@@ -53,7 +55,7 @@ struct Watch;
 
 impl io::Write for Watch {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        if leak::holds(line, leak::MARK) {
+        if contains(line, MARK) {
             let mut found = FOUND.lock().unwrap_or_else(PoisonError::into_inner);
             if found.len() == KEPT {
                 found.pop_front();

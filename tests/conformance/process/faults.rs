@@ -7,6 +7,7 @@ use std::process::Command;
 use runner_manager_conformance::{Cannot, Did, Fault};
 use runner_manager_core::NamePrefix;
 
+use crate::is_root;
 use crate::site::{CLAIMS, Site, USERS};
 
 const LOCAL: Cannot =
@@ -27,8 +28,12 @@ pub(crate) fn plant(site: &Site, prefix: &NamePrefix, fault: Fault) -> Result<Un
     match fault {
         Fault::Launch => Ok(rename(site.runner_dir(prefix).join("bin"))),
         Fault::LaunchMidway => Ok(nest(&site.runner_dir(prefix))),
-        Fault::Quota => Ok(claim_all(site)),
-        Fault::Terminate | Fault::TerminateMidway => Ok(mount(site, prefix)),
+        Fault::Quota if is_root() => Ok(claim_all(site)),
+        Fault::Quota => Err(Cannot("without root there is no number of users to use up")),
+        Fault::Terminate | Fault::TerminateMidway if is_root() => Ok(mount(site, prefix)),
+        Fault::Terminate | Fault::TerminateMidway => {
+            Err(Cannot("only root can mount a file system"))
+        }
         Fault::List | Fault::Down => Ok(rename(site.work_dir())),
         Fault::LaunchAfterEffect
         | Fault::LaunchHangs

@@ -13,8 +13,6 @@ use std::path::Path;
 
 /// Where the bench of the fleet is.
 const SERVER: &str = "runner-manager-server";
-/// The simulated GitHub.
-const GITHUB: &str = "runner-manager-github-sim";
 
 /// Builds the program for release, runs its demo `runs` times and prints the tables; then runs the
 /// benches of the fleet and of whole processes, which print their own figures.
@@ -30,21 +28,6 @@ pub(crate) fn run(root: &Path, runs: NonZeroU32, jobs: NonZeroU32) -> Result<()>
     }
     println!("\n{}\n{}", report::runs(&done), report::stages(&done)?);
     process::stream(process::cargo(root).args(["bench", "--package", SERVER, "--bench", "fleet"]))?;
-    // The processes that the last bench starts.
-    let others = [
-        "--package",
-        PROGRAM,
-        "--example",
-        "instant",
-        "--package",
-        GITHUB,
-    ];
-    let others = others.iter().chain(&["--bin", "github-sim"]);
-    process::stream(
-        process::cargo(root)
-            .args(["build", "--release"])
-            .args(others),
-    )?;
     process::stream(process::cargo(root).args(["bench", "--package", PROGRAM, "--bench", "whole"]))
 }
 

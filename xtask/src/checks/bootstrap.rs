@@ -2,6 +2,7 @@
 
 use super::translation::Translation;
 use crate::failure::{Failure, Result};
+use crate::scope::Scope;
 use crate::{process, tools, workspace};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -27,11 +28,11 @@ const SHELLS: &str = "dash,bash,busybox sh";
 /// Tests the scripts against Debian's tools, and then in root file systems that boot.
 pub(crate) fn test(root: &Path) -> Result<()> {
     install(&NEEDS)?;
-    tools::for_all_features(root)?;
+    tools::for_scope(root, Scope::Hermetic)?;
     let mut guest = process::cargo(root);
     guest.env("RUNNER_MANAGER_TEST_SHELLS", SHELLS);
-    guest.args(["test", "--workspace", "--all-features", "--test", "guest"]);
-    process::test(&mut guest)?;
+    guest.arg("test").args(Scope::Hermetic.arguments(root)?);
+    process::test(guest.args(["--test", "guest"]))?;
     boot(root, "amd64", &[])
 }
 
@@ -39,14 +40,14 @@ pub(crate) fn test(root: &Path) -> Result<()> {
 pub(crate) fn test_arm64(root: &Path) -> Result<()> {
     let needs = [NEEDS.as_slice(), &[Translation::NEEDS]].concat();
     install(&needs)?;
-    tools::for_all_features(root)?;
+    tools::for_scope(root, Scope::Hermetic)?;
     let _translated = Translation::start()?;
     boot(root, "arm64", &["whole::"])
 }
 
 /// Builds the root file system of a machine, and runs these tests on it, or all.
 fn boot(root: &Path, machine: &str, tests: &[&str]) -> Result<()> {
-    let program = workspace::built(root, "github-sim")?;
+    let program = workspace::built(root, Scope::Hermetic, "github-sim")?;
     let mut rootfs = Command::new("bash");
     rootfs.arg(root.join("tests/peers/rootfs/build.sh"));
     rootfs.arg(workspace::target(root).join("peers/rootfs"));
@@ -56,14 +57,9 @@ fn boot(root: &Path, machine: &str, tests: &[&str]) -> Result<()> {
     let mut whole = process::cargo(root);
     whole.env("RUNNER_MANAGER_ROOTFS", archive.trim());
     whole.env("RUNNER_MANAGER_MACHINE", machine);
-    whole.args([
-        "test",
-        "--workspace",
-        "--all-features",
-        "--test",
-        "bootstrap",
-    ]);
-    process::test(whole.args(["--", "--nocapture"]).args(tests))
+    whole.arg("test").args(Scope::Hermetic.arguments(root)?);
+    whole.args(["--test", "bootstrap", "--", "--nocapture"]);
+    process::test(whole.args(tests)).map(drop)
 }
 
 /// Installs what is missing, without starting anything.

@@ -3,6 +3,7 @@
 use crate::failure::{Failure, Result};
 use crate::links::{self, Broken};
 use crate::process;
+use crate::scope::Scope;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -10,13 +11,19 @@ use std::path::Path;
 /// Files that every checkout has.
 const REQUIRED: [&str; 3] = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"];
 
-/// Builds the API documentation without warnings, and looks up every relative link.
-pub(crate) fn check(root: &Path) -> Result<()> {
+/// Looks up every relative link, and builds the API documentation.
+pub(crate) fn check(root: &Path, scope: Scope) -> Result<()> {
     let pages = pages(root)?;
     let broken = links::check(&pages, |path| root.join(path).exists());
     report(&broken, pages.len())?;
+    build(root, scope)
+}
+
+/// Builds the API documentation without warnings.
+pub(crate) fn build(root: &Path, scope: Scope) -> Result<()> {
     let mut doc = process::cargo(root);
-    doc.args(["doc", "--workspace", "--no-deps", "--all-features"]);
+    doc.args(["doc", "--locked", "--no-deps"]);
+    doc.args(scope.arguments(root)?);
     // With examples, dependencies have the features that they have in tests, and what clippy
     // compiled is used again. The program `runner-manager` is its library, by name too.
     doc.args([

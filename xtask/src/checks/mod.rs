@@ -8,36 +8,53 @@ mod rust;
 pub(crate) mod schema;
 mod translation;
 
-use crate::conformance::{self, Page};
+use crate::executables::{self, Executable, Targets};
 use crate::failure::Result;
-use crate::new_backend;
-use crate::simulation;
+use crate::scope::Scope;
 use crate::step::Step;
+use crate::{conformance, new_backend, simulation};
 use std::path::Path;
+
+/// The test of the SSH client, against a server of OpenSSH.
+const SSH: &str = "ssh";
 
 /// Runs one step in the workspace at `root`. Its output goes to the terminal as it comes.
 pub(crate) fn run(root: &Path, step: Step, without: &[String]) -> Result<()> {
     match step {
         Step::Fmt => rust::format(root),
-        Step::Clippy => rust::lint(root),
-        Step::Features => features::check(root),
+        Step::Clippy => rust::lint(root, Scope::Hermetic),
+        Step::Docs => docs::check(root, Scope::Hermetic),
         Step::Test => rust::test(root),
-        Step::Bootstrap => bootstrap::test(root),
+        Step::Suite => conformance::check_process(root),
         Step::Simulation => simulation::check(root),
-        Step::Conformance => conform(root, without),
-        Step::Docs => docs::check(root),
-        Step::Deny => deny::check(root),
+        Step::AllFeatures => rust::all_features(root),
+        Step::Features => features::check(root),
         Step::Schema => schema::check(root),
+        Step::Servers => {
+            let tests = executables::build(root, Scope::Hermetic, Targets::Integration)?;
+            servers(&tests)
+        }
+        Step::Bootstrap => bootstrap::test(root),
+        Step::Conformance => conform(root, without),
+        Step::Providers => {
+            conformance::out_of_tree(root)?;
+            new_backend::prove(root)
+        }
+        Step::Deny => deny::check(root),
     }
 }
 
-/// The suite against all backends, and against one outside the tree.
+/// The tests that start a server of their own.
+pub(crate) fn servers(tests: &[Executable]) -> Result<()> {
+    executables::find(tests, SSH)?.run().map(drop)
+}
+
+/// The suite against all backends but `process`, which the step `suite` checks.
 fn conform(root: &Path, without: &[String]) -> Result<()> {
     for scheme in without {
         println!("WITHOUT the conformance of `{scheme}`, as `--without` says");
     }
-    let schemes = conformance::select(root, &["all".to_owned()], without)?;
-    conformance::run(root, &schemes, Page::Check)?;
-    conformance::out_of_tree(root)?;
-    new_backend::prove(root)
+    let mut schemes = conformance::select(root, &["all".to_owned()], without)?;
+    schemes.retain(|scheme| scheme != "process");
+    conformance::check(root, &schemes)
 }

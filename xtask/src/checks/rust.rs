@@ -1,7 +1,10 @@
-//! The steps that are one call of cargo over the whole workspace.
+//! Formatting, lints and tests.
 
+use crate::executables::{self, Targets};
 use crate::failure::{Failure, Result};
-use crate::process;
+use crate::process::{self, TestTime};
+use crate::scope::{self, Scope};
+use crate::table;
 use crate::tools::{self, Tool};
 use std::path::Path;
 
@@ -12,22 +15,67 @@ pub(crate) fn format(root: &Path) -> Result<()> {
         .map_err(|failure| Failure::new(format!("{failure}; `cargo fmt --all` formats the code")))
 }
 
-/// Checks that clippy has nothing to say about any target, with all features.
-pub(crate) fn lint(root: &Path) -> Result<()> {
+/// Checks that clippy has no warning about any target.
+pub(crate) fn lint(root: &Path, scope: Scope) -> Result<()> {
     tools::require(root, Tool::Clippy)?;
-    tools::for_all_features(root)?;
-    // The second takes in the tests that need a peer, which `--all-targets` leaves out.
-    for targets in [&["--all-targets"][..], &["--test", "*"]] {
-        let mut clippy = process::cargo(root);
-        clippy.args(["clippy", "--workspace", "--all-features"]);
-        process::stream(clippy.args(targets).args(["--", "-D", "warnings"]))?;
-    }
+    tools::for_scope(root, scope)?;
+    // `--tests` leaves out the tests that need a server; `--test *` has no unit tests.
+    let mut clippy = process::cargo(root);
+    clippy
+        .args(["clippy", "--locked"])
+        .args(scope.arguments(root)?);
+    clippy.args(["--lib", "--bins", "--examples", "--benches", "--tests"]);
+    process::stream(clippy.args(["--test", "*", "--", "-D", "warnings"]))
+}
+
+/// Runs all tests that need neither a server nor the network.
+pub(crate) fn test(root: &Path) -> Result<()> {
+    tools::for_scope(root, Scope::Hermetic)?;
+    let tests = executables::build(root, Scope::Hermetic, Targets::Default)?;
+    let times = executables::run(&tests)?;
+    let mut doc = process::cargo(root);
+    doc.args(["test", "--locked", "--doc"]);
+    process::test(doc.args(Scope::Hermetic.arguments(root)?))?;
+    println!("{}", slowest(times));
     Ok(())
 }
 
-/// Runs all tests, with all features.
-pub(crate) fn test(root: &Path) -> Result<()> {
-    tools::for_all_features(root)?;
+/// Clippy, documentation and tests of the parts that the hermetic steps leave out.
+pub(crate) fn all_features(root: &Path) -> Result<()> {
+    lint(root, Scope::All)?;
+    super::docs::build(root, Scope::All)?;
     tools::provide(root, Tool::Npm, &["npm"])?;
-    process::test(process::cargo(root).args(["test", "--workspace", "--all-features"]))
+    let mut tests = executables::build(root, Scope::All, Targets::Default)?;
+    tests.retain(scope::is_left_out);
+    let times = executables::run(&tests)?;
+    println!("{}", slowest(times));
+    Ok(())
+}
+
+/// A table of the ten slowest tests.
+fn slowest(mut times: Vec<TestTime>) -> String {
+    times.sort_by(|a, b| b.seconds.total_cmp(&a.seconds));
+    times.truncate(10);
+    let rows: Vec<Vec<String>> = times
+        .into_iter()
+        .map(|time| vec![time.name, format!("{:.1} s", time.seconds)])
+        .collect();
+    format!("\n{}", table::render(&["slowest tests", "time"], &rows))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ten_slowest_tests_come_first() {
+        let time = |number: u32| TestTime {
+            name: format!("t{number}"),
+            seconds: f64::from(number),
+        };
+        let table = slowest((0..20).map(time).collect());
+        let rows: Vec<&str> = table.lines().skip(3).collect();
+        assert_eq!(rows.len(), 10);
+        assert!(rows[0].starts_with("t19"), "{table}");
+    }
 }

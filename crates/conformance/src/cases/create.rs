@@ -10,8 +10,8 @@ use runner_manager_core::{
 };
 
 use crate::bench::{cleanup, flush, poll_times, token};
+use crate::canary::CanarySecret;
 use crate::case::check;
-use crate::leak::Bait;
 use crate::{Bench, Failure, Fault, Outcome, Verdict};
 
 pub(super) async fn appears_by_name_and_id(b: Bench) -> Verdict {
@@ -239,13 +239,13 @@ fn credentials(manager: &Connected) -> Result<Vec<(Support, RunnerCredential)>, 
     let no_url = |_| Failure::new("the URL of the case is none");
     let token = RunnerCredential::RegistrationToken {
         url: url("https://github.com/octo").map_err(no_url)?,
-        token: Bait::new().token(),
+        token: CanarySecret::new().token(),
     };
     let claim = RunnerCredential::Claim {
         url: url("https://manager.invalid/claim").map_err(no_url)?,
         nonce: Secret::new("nonce"),
     };
-    let jit = RunnerCredential::JitConfig(Bait::new().jit());
+    let jit = RunnerCredential::JitConfig(CanarySecret::new().jit());
     Ok(vec![
         (capability.jit_config, jit),
         (capability.registration_token, token),

@@ -9,8 +9,8 @@ use runner_manager_core::{
 };
 
 use crate::bench::token;
+use crate::canary::CanarySecret;
 use crate::case::check;
-use crate::leak::Bait;
 use crate::{Bench, Failure, Outcome, Received, Verdict, trace};
 
 /// Labels that are allowed, and mean something to a shell, to YAML, to option parsers, or to
@@ -113,7 +113,7 @@ async fn refusal(b: &Bench, manager: &Connected, why: &'static str) -> Verdict {
             url: "https://github.com/octo"
                 .parse()
                 .map_err(|_| Failure::new("the URL of the case is none"))?,
-            token: Bait::new().token(),
+            token: CanarySecret::new().token(),
         },
         ..b.request(InstanceId::random())
     };
@@ -137,7 +137,7 @@ pub(super) async fn labels_and_groups_arrive_intact_and_run_nothing(b: Bench) ->
     let all = (0..groups(&some).len()).map(|at| {
         let id = InstanceId::random();
         let group = groups(&b.prefix.runner_name(&id)).swap_remove(at);
-        let request = b.token_request(&manager, &Bait::new(), id);
+        let request = b.token_request(&manager, &CanarySecret::new(), id);
         let (labels, b, manager) = (labels.clone(), &b, &manager);
         async move {
             let mut request =

@@ -6,10 +6,11 @@ use runner_manager_core::{
 };
 
 use crate::bench::poll_times;
+use crate::canary::CanarySecret;
 use crate::case::check;
 use crate::desk::Desk;
-use crate::leak::{Bait, holds};
 use crate::{Bench, Failure, Fault, Outcome, Place, Verdict, logs};
+use runner_manager_secret_scan::contains;
 
 /// A runner's whole life with secrets that are known again: created, listed, deleted. `look` is
 /// called while it is created, while it listens and after it is gone.
@@ -17,7 +18,7 @@ struct Life {
     bench: Bench,
     manager: Connected,
     /// Of the credential and of the remove token.
-    baits: [Bait; 2],
+    canaries: [CanarySecret; 2],
 }
 
 impl Life {
@@ -25,7 +26,7 @@ impl Life {
         Ok(Self {
             bench: b.clone(),
             manager: b.manager().await?,
-            baits: [Bait::new(), Bait::new()],
+            canaries: [CanarySecret::new(), CanarySecret::new()],
         })
     }
 
@@ -33,8 +34,8 @@ impl Life {
     async fn look(&self, name: &RunnerName, place: Place, when: &str) -> Result<(), Failure> {
         let exposed = self.bench.harness.exposed(name, place).await?;
         for exposure in exposed {
-            for bait in &self.baits {
-                let leaks = holds(&exposure.text, &bait.word);
+            for canary in &self.canaries {
+                let leaks = contains(&exposure.text, &canary.word);
                 check!(!leaks, "a secret stands in {} {when}", exposure.place);
             }
         }
@@ -42,21 +43,21 @@ impl Life {
     }
 
     async fn create(&self, id: &InstanceId, with_token: bool) -> Result<bool, Failure> {
-        let [bait, _] = &self.baits;
+        let [canary, _] = &self.canaries;
         let request = if with_token {
-            match self.bench.token_request(&self.manager, bait, id.clone()) {
+            match self.bench.token_request(&self.manager, canary, id.clone()) {
                 Ok(request) => request,
                 Err(_) => return Ok(false),
             }
         } else {
-            self.bench.request_with(bait, id.clone())
+            self.bench.request_with(canary, id.clone())
         };
         self.manager.create_runner(request).await?;
         Ok(true)
     }
 
     async fn delete(&self, id: &InstanceId) -> Result<(), Failure> {
-        let token = RemoveToken::new(self.baits[1].token());
+        let token = RemoveToken::new(self.canaries[1].token());
         self.manager.delete_runner(id, &token).await?;
         Ok(())
     }
@@ -106,8 +107,8 @@ pub(super) async fn not_in_metadata_that_others_can_read(b: Bench) -> Verdict {
     // What an instance boots with can be read by its jobs: it claims its credential.
     let id = InstanceId::random();
     let name = b.prefix.runner_name(&id);
-    let bait = Bait::new();
-    let secrets = RunnerCredential::JitConfig(bait.jit());
+    let canary = CanarySecret::new();
+    let secrets = RunnerCredential::JitConfig(canary.jit());
     let secrets = BootSecrets::new(&secrets, &SupportServiceConfig::default())?;
     let nonce = Secret::new(format!("{}{}", InstanceId::random(), InstanceId::random()));
     let desk = Desk::open(nonce.clone(), secrets.to_json()).await?;
@@ -125,7 +126,7 @@ pub(super) async fn not_in_metadata_that_others_can_read(b: Bench) -> Verdict {
     let claims = desk.claims();
     check!(claims == 1, "the secrets were claimed {claims} times");
     for exposure in b.harness.exposed(&name, Place::Metadata).await? {
-        let leaks = holds(&exposure.text, &bait.word);
+        let leaks = contains(&exposure.text, &canary.word);
         check!(!leaks, "a secret stands in {}", exposure.place);
     }
     Ok(Outcome::Verified)
@@ -140,8 +141,8 @@ pub(super) async fn not_in_logs_of_the_finest_level(b: Bench) -> Verdict {
             life.delete(&id).await?;
         }
     }
-    for bait in &life.baits {
-        let lines = logs::lines_with(&bait.word).map_err(Failure::new)?;
+    for canary in &life.canaries {
+        let lines = logs::lines_with(&canary.word).map_err(Failure::new)?;
         check!(lines.is_empty(), "a secret is logged: {}", lines[0].trim());
     }
     Ok(Outcome::Verified)
@@ -149,7 +150,7 @@ pub(super) async fn not_in_logs_of_the_finest_level(b: Bench) -> Verdict {
 
 pub(super) async fn not_in_debug_nor_in_errors(b: Bench) -> Verdict {
     let life = Life::new(&b).await?;
-    let [bait, remove] = &life.baits;
+    let [canary, remove] = &life.canaries;
     let mut texts = Vec::new();
     let faults = [
         Fault::Launch,
@@ -161,7 +162,7 @@ pub(super) async fn not_in_debug_nor_in_errors(b: Bench) -> Verdict {
     let (mut failed, mut cannot) = (0, None);
     for fault in faults {
         let id = InstanceId::random();
-        let request = b.request_with(bait, id.clone());
+        let request = b.request_with(canary, id.clone());
         texts.push(format!("{request:?} {request:#?}"));
         if let Err(reason) = b.harness.fail(&b.prefix, fault).await {
             cannot = Some(reason);
@@ -182,8 +183,8 @@ pub(super) async fn not_in_debug_nor_in_errors(b: Bench) -> Verdict {
     }
     check!(failed > 0, "no launch failed, so that no error was seen");
     for text in &texts {
-        for bait in &life.baits {
-            let leaks = holds(text.as_bytes(), &bait.word);
+        for canary in &life.canaries {
+            let leaks = contains(text.as_bytes(), &canary.word);
             check!(!leaks, "a secret is printed: {text}");
         }
     }

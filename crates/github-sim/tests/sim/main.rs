@@ -1,15 +1,11 @@
-//! The simulated GitHub with the real client, real stand-in processes and GitHub's own
-//! description of its API.
+//! The simulated GitHub with the real client and real stand-in processes.
 
 #![expect(clippy::unwrap_used, reason = "a test")]
 
 mod app;
-mod description;
 mod faults;
 mod hooks;
-mod independent;
 mod jobs;
-mod openapi;
 mod program;
 mod rest;
 mod scale_sets;

@@ -61,8 +61,19 @@ async fn until(seen: &Seen, count: usize) -> Vec<(String, bool, Value)> {
     seen
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_job_sends_three_signed_events_and_a_lost_one_comes_again() {
+/// A job that a runner has run, and its events at the receiver.
+pub(crate) struct Played {
+    sim: Sim,
+    job: u64,
+    seen: Seen,
+    pub(crate) events: Vec<(String, bool, Value)>,
+    /// The App's proof of itself.
+    proof: String,
+    http: reqwest::Client,
+}
+
+/// Runs a job on a stand-in runner, at a GitHub that sends webhooks.
+pub(crate) async fn play() -> Played {
     let (url, seen) = receiver().await;
     let (private, public) = {
         let key =
@@ -95,46 +106,53 @@ async fn a_job_sends_three_signed_events_and_a_lost_one_comes_again() {
         .unwrap();
     runner.wait().unwrap();
     let events = until(&seen, 3).await;
-    let actions: Vec<&str> = events
+    Played {
+        sim,
+        job: id,
+        seen,
+        events,
+        proof: proof(&private),
+        http: reqwest::Client::builder().no_proxy().build().unwrap(),
+    }
+}
+
+impl Played {
+    fn url(&self) -> String {
+        format!("{}/app/hook/deliveries", self.sim.api_url())
+    }
+
+    /// GitHub's list of the deliveries.
+    pub(crate) async fn deliveries(&self) -> Value {
+        let list = self.http.get(self.url()).bearer_auth(&self.proof);
+        list.send().await.unwrap().json().await.unwrap()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_sends_three_signed_events_and_a_lost_one_comes_again() {
+    let played = play().await;
+    let actions: Vec<&str> = played
+        .events
         .iter()
         .map(|(.., body)| body["action"].as_str().unwrap())
         .collect();
     assert_eq!(actions, ["queued", "in_progress", "completed"]);
-    assert!(events.iter().all(|(_, signed, _)| *signed));
-    assert!(
-        events
-            .iter()
-            .all(|(.., body)| body["workflow_job"]["id"] == id)
-    );
-    let description = crate::description::description();
-    for (.., body) in &events {
-        let action = body["action"].as_str().unwrap().replace('_', "-");
-        description.check_webhook(&format!("workflow-job-{action}"), body);
+    for (_, signed, body) in &played.events {
+        assert!(signed);
+        assert_eq!(body["workflow_job"]["id"], played.job);
     }
 
-    let proof = proof(&private);
-    let http = reqwest::Client::builder().no_proxy().build().unwrap();
-    let deliveries = format!("{}/app/hook/deliveries", sim.api_url());
-    let list: Value = http
-        .get(&deliveries)
-        .bearer_auth(&proof)
-        .send()
-        .await
-        .unwrap()
-        .json()
-        .await
-        .unwrap();
-    description.check("GET", "/app/hook/deliveries", 200, &list);
+    let list = played.deliveries().await;
     let failed = list
         .as_array()
         .unwrap()
         .iter()
         .find(|d| d["status_code"] == 502)
         .unwrap();
-    let attempt = format!("{deliveries}/{}/attempts", failed["id"]);
-    let accepted = http.post(attempt).bearer_auth(&proof).send().await.unwrap();
-    assert_eq!(accepted.status(), 202);
-    let events = until(&seen, 4).await;
+    let attempt = format!("{}/{}/attempts", played.url(), failed["id"]);
+    let attempt = played.http.post(attempt).bearer_auth(&played.proof);
+    assert_eq!(attempt.send().await.unwrap().status(), 202);
+    let events = until(&played.seen, 4).await;
     assert_eq!(events[3].0, events[0].0, "the same delivery id");
     assert_eq!(events[3].2, events[0].2, "the same body");
 }

@@ -4,6 +4,7 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,21 @@ use runner_manager_core::RunnerName;
 use runner_manager_guest_ssh::{RunnerKeys, SshConfig, Target};
 
 const PROGRAM: &str = "/usr/sbin/sshd";
+/// How many addresses each server answers on.
+const ADDRESSES: u8 = 16;
+
+/// Loopback addresses that no other server of these tests has: a port that is free on them stays
+/// free until the server takes it.
+fn network() -> [u8; 2] {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed) + std::process::id() * 64;
+    let [_, _, high, low] = number.to_be_bytes();
+    [high.clamp(1, 254), low]
+}
+
+fn address(network: [u8; 2], n: u8) -> Ipv4Addr {
+    Ipv4Addr::new(127, network[0], network[1], n)
+}
 
 /// Installs the server where it is missing. Nothing is skipped: without it the tests fail.
 fn install() {
@@ -53,6 +69,7 @@ pub(crate) fn keys() -> Arc<RunnerKeys> {
 pub(crate) struct Sshd {
     child: Child,
     folder: tempfile::TempDir,
+    network: [u8; 2],
     pub(crate) port: u16,
     pub(crate) keys: Arc<RunnerKeys>,
 }
@@ -76,19 +93,21 @@ impl Sshd {
         let host_key: String = serde_json::from_str(host_key.expect("a key")).expect("a string");
         write_private(&at("host"), &host_key);
         fs::write(at("authorized"), format!("{authorized}\n")).expect("a file");
-        let port = TcpListener::bind("127.0.0.1:0")
+        let network = network();
+        let port = TcpListener::bind((address(network, ADDRESSES), 0))
             .and_then(|l| l.local_addr())
             .expect("a port")
             .port();
+        let listen: String = (1..=ADDRESSES)
+            .map(|n| format!("ListenAddress {}\n", address(network, n)))
+            .collect();
         let text = format!(
-            "Port {port}\nListenAddress 127.0.0.0\n{}HostKey {}\nAuthorizedKeysFile {}\nPidFile none\n\
+            "Port {port}\n{listen}HostKey {}\nAuthorizedKeysFile {}\nPidFile none\n\
              StrictModes no\nUsePAM no\nPasswordAuthentication no\nMaxStartups 100\nLogLevel VERBOSE\n\
              PermitRootLogin yes\nMaxSessions 100\n",
-            (1..=16).map(|n| format!("ListenAddress 127.0.0.{n}\n")).collect::<String>(),
             at("host").display(),
             at("authorized").display(),
-        )
-        .replace("ListenAddress 127.0.0.0\n", "");
+        );
         fs::write(at("config"), text).expect("a file");
         let mut sshd = Command::new(PROGRAM);
         sshd.arg("-D")
@@ -100,11 +119,12 @@ impl Sshd {
         let server = Self {
             child,
             folder,
+            network,
             port,
             keys,
         };
         let end = Instant::now() + Duration::from_secs(30);
-        while TcpStream::connect((Ipv4Addr::new(127, 0, 0, 16), port)).is_err() {
+        while TcpStream::connect((address(network, ADDRESSES), port)).is_err() {
             assert!(
                 Instant::now() < end,
                 "sshd does not answer: {}",
@@ -137,7 +157,7 @@ impl Sshd {
     pub(crate) fn target(&self, n: u8) -> Target {
         Target {
             id: format!("server-{n}"),
-            address: IpAddr::V4(Ipv4Addr::new(127, 0, 0, n)),
+            address: IpAddr::V4(address(self.network, n)),
             keys: Arc::clone(&self.keys),
         }
     }

@@ -26,6 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(600);
 
 #[tokio::main]
 async fn main() {
+    processes::build();
     launch().await;
     burst().await;
     jobs().await;

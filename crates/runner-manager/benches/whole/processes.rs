@@ -34,17 +34,27 @@ pub(crate) struct Whole {
     dir: tempfile::TempDir,
 }
 
-/// A program that cargo built beside this one, at a path below the folder of the profile.
+/// A program that [`build`] built, at a path below the folder of the profile.
 fn program(path: &str) -> PathBuf {
     let this = std::env::current_exe().unwrap();
     let profile = this.parent().and_then(Path::parent).unwrap();
-    let program = profile.join(path);
-    assert!(
-        program.exists(),
-        "{} is not built; `cargo xtask bench` builds it",
-        program.display()
-    );
-    program
+    profile.join(path)
+}
+
+/// Builds the programs that the bench starts: cargo builds neither examples nor the binaries of
+/// other packages for a bench.
+pub(crate) fn build() {
+    let target = program("..");
+    let built = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        .args(["build", "--release", "--manifest-path"])
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))
+        .args(["--package", "runner-manager", "--example", "instant"])
+        .args(["--package", "runner-manager-github-sim"])
+        .args(["--bin", "github-sim", "--target-dir"])
+        .arg(target)
+        .status()
+        .unwrap();
+    assert!(built.success(), "the programs of the bench do not build");
 }
 
 impl Whole {
