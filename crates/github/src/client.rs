@@ -10,11 +10,12 @@ use url::Url;
 use crate::answer::Answer;
 use crate::auth::{Bearer, Credentials};
 use crate::call::{Caching, Call};
-use crate::carrier::Carrier;
+use crate::caller::Caller;
+use crate::http::HttpTransport;
 use crate::model::RateLimit;
 use crate::scale_sets::Connections;
 use crate::transport::Transport;
-use crate::{GitHubConfig, http, urls};
+use crate::{GitHubConfig, urls};
 
 /// A GitHub host and a credential. Cheap to clone; see the crate's documentation.
 #[derive(Clone)]
@@ -24,7 +25,7 @@ pub(crate) struct Inner {
     web: Url,
     pub(crate) api: Url,
     pub(crate) credentials: Credentials,
-    pub(crate) transport: Transport,
+    pub(crate) caller: Caller,
     /// The ids of runner groups by scope and name.
     pub(crate) groups: Mutex<HashMap<(String, String), u64>>,
     /// The ids of scale sets by scope and group, and name.
@@ -50,26 +51,23 @@ impl GitHub {
     /// [`ErrorKind::InvalidConfig`] when the URL, the credential's form, the CA bundle or the
     /// proxy cannot be used.
     pub fn new(config: GitHubConfig) -> Result<Self> {
-        Self::made(config, None)
+        let http = HttpTransport::new(&config)?;
+        Self::over(Arc::new(http), config)
     }
 
-    /// A client whose calls all go over a carrier, to a simulated GitHub.
+    /// A client whose requests go over this transport.
     ///
     /// # Errors
-    /// As [`new`](Self::new).
-    pub fn over(carrier: Arc<dyn Carrier>, config: GitHubConfig) -> Result<Self> {
-        Self::made(config, Some(carrier))
-    }
-
-    fn made(config: GitHubConfig, carrier: Option<Arc<dyn Carrier>>) -> Result<Self> {
+    /// [`ErrorKind::InvalidConfig`] when the URL or the credential's form cannot be used.
+    pub fn over(transport: Arc<dyn Transport>, config: GitHubConfig) -> Result<Self> {
         let api = urls::api_base(&config.url)?;
         let credentials = Credentials::new(&config, &api)?;
-        let transport = Transport::new(http::build(&config)?, carrier);
+        let caller = Caller::new(transport, config.request_timeout);
         Ok(Self(Arc::new(Inner {
             web: config.url,
             api,
             credentials,
-            transport,
+            caller,
             groups: Mutex::default(),
             sets: Mutex::default(),
             connections: Connections::default(),
@@ -88,13 +86,13 @@ impl GitHub {
     /// several installations. None before the first answer, and where limits are off.
     #[must_use]
     pub fn rate_limit(&self) -> Option<RateLimit> {
-        self.0.transport.limits().tightest()
+        self.0.caller.limits().tightest()
     }
 
     /// How many requests were sent so far, repeats and unchanged pages included.
     #[must_use]
     pub fn calls(&self) -> u64 {
-        self.0.transport.calls()
+        self.0.caller.calls()
     }
 
     /// Makes a call with the credential of a scope; once more with a new installation token
@@ -104,7 +102,7 @@ impl GitHub {
         let mut bearer = self.bearer(path, call.caching).await?;
         let mut others = inner.credentials.apps().saturating_sub(1);
         loop {
-            match inner.transport.call(call, &bearer).await {
+            match inner.caller.call(call, &bearer).await {
                 // What is refused for too many calls has not been done; another App may have
                 // some left.
                 Err(e) if e.kind() == ErrorKind::RateLimited && others > 0 => {
@@ -134,11 +132,11 @@ impl GitHub {
             return Err(error);
         }
         let bearer = self.bearer(path, call.caching).await?;
-        self.0.transport.call(call, &bearer).await
+        self.0.caller.call(call, &bearer).await
     }
 
     pub(crate) async fn bearer(&self, path: &GitHubPath, caching: Caching) -> Result<Bearer> {
-        let transport = &self.0.transport;
-        self.0.credentials.bearer(transport, path, caching).await
+        let caller = &self.0.caller;
+        self.0.credentials.bearer(caller, path, caching).await
     }
 }

@@ -19,7 +19,7 @@ mod answer;
 mod app;
 mod auth;
 mod call;
-mod carrier;
+mod caller;
 mod check;
 mod classify;
 mod client;
@@ -41,7 +41,6 @@ mod urls;
 mod webhook;
 mod wire;
 
-pub use carrier::{Broken, Carrier, Incoming, Outgoing};
 pub use client::GitHub;
 pub use config::{AppKey, Auth, GitHubConfig};
 pub use model::{
@@ -52,4 +51,5 @@ pub use scale_sets::{
     ScaleSet, ScaleSetJob, ScaleSetJobState, ScaleSetMessage, ScaleSetRunner, ScaleSetSession,
     ScaleSetSpec, Statistics,
 };
+pub use transport::{Request, Response, Transport, TransportError};
 pub use webhook::{JobEvent, is_signed, workflow_job};

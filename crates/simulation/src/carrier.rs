@@ -10,7 +10,10 @@ use futures::future::BoxFuture;
 use jiff::SignedDuration;
 use jiff::fmt::rfc2822::DateTimePrinter;
 use rand::RngExt;
-use runner_manager_github::{Broken, Carrier, Incoming, Outgoing};
+use reqwest::StatusCode;
+use reqwest::header::{ETAG, HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH};
+use runner_manager_core::{Error, ErrorKind};
+use runner_manager_github::{Request, Response, Transport, TransportError};
 use serde_json::{Value, json};
 
 use crate::hub::{Refusal, Registration};
@@ -19,8 +22,8 @@ use crate::world::{State, World, job_json};
 /// The way from the client to the world.
 pub(crate) struct Line(pub(crate) Arc<World>);
 
-impl Carrier for Line {
-    fn carry(&self, request: Outgoing) -> BoxFuture<'_, Result<Incoming, Broken>> {
+impl Transport for Line {
+    fn send(&self, request: Request) -> BoxFuture<'_, Result<Response, TransportError>> {
         self.answer(request).boxed()
     }
 
@@ -30,7 +33,7 @@ impl Carrier for Line {
 }
 
 impl Line {
-    async fn answer(&self, request: Outgoing) -> Result<Incoming, Broken> {
+    async fn answer(&self, request: Request) -> Result<Response, TransportError> {
         let world = &self.0;
         world.step().await;
         world.lag(20..400).await;
@@ -66,12 +69,13 @@ impl Line {
         };
         world.step().await;
         if lost {
-            return Err(Broken::Unanswered);
+            let error = Error::new(ErrorKind::Unreachable, "the simulated connection broke off");
+            return Err(TransportError::Unanswered(error));
         }
         Ok(answer)
     }
 
-    fn reply(&self, status: u16, body: &Value, more: Vec<(&'static str, String)>) -> Incoming {
+    fn reply(&self, status: u16, body: &Value, more: Vec<(&'static str, String)>) -> Response {
         let body = if body.is_null() {
             Vec::new()
         } else {
@@ -81,15 +85,19 @@ impl Line {
         let mut headers = more;
         headers.push(("date", date.unwrap_or_default()));
         headers.push(("content-type", "application/json".into()));
-        Incoming {
-            status,
-            headers,
+        let pair = |(name, value): (&'static str, String)| {
+            let value = HeaderValue::from_str(&value).ok()?;
+            Some((HeaderName::from_static(name), value))
+        };
+        Response {
+            status: StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY),
+            headers: headers.into_iter().filter_map(pair).collect::<HeaderMap>(),
             body,
         }
     }
 
     /// The answer with its tag, or without its body when the client has it.
-    fn tagged(&self, request: &Outgoing, status: u16, body: &Value) -> Incoming {
+    fn tagged(&self, request: &Request, status: u16, body: &Value) -> Response {
         if status != 200 {
             return self.reply(status, body, Vec::new());
         }
@@ -97,14 +105,17 @@ impl Line {
         let mut hash = DefaultHasher::new();
         answer.body.hash(&mut hash);
         let tag = format!("\"{:016x}\"", hash.finish());
-        if request.etag.as_ref() == Some(&tag) {
+        let known = request.headers.get(IF_NONE_MATCH);
+        if known.is_some_and(|known| known.as_bytes() == tag.as_bytes()) {
             return self.reply(304, &Value::Null, Vec::new());
         }
-        answer.headers.push(("etag", tag));
+        if let Ok(tag) = HeaderValue::from_str(&tag) {
+            answer.headers.insert(ETAG, tag);
+        }
         answer
     }
 
-    fn route(&self, state: &mut State, request: &Outgoing) -> (u16, Value) {
+    fn route(&self, state: &mut State, request: &Request) -> (u16, Value) {
         let path = request.url.path();
         if path == "/api/v3/actions/runner-registration" {
             return service::connection();
@@ -170,7 +181,7 @@ fn runner_json(runner: &Registration) -> Value {
     })
 }
 
-fn register(state: &mut State, request: &Outgoing) -> (u16, Value) {
+fn register(state: &mut State, request: &Request) -> (u16, Value) {
     let body = request.body.clone().unwrap_or_default();
     let name = body["name"].as_str().unwrap_or_default();
     let labels = body["labels"].as_array().into_iter().flatten();
@@ -188,7 +199,7 @@ fn register(state: &mut State, request: &Outgoing) -> (u16, Value) {
     }
 }
 
-fn list_runners(state: &State, request: &Outgoing) -> (u16, Value) {
+fn list_runners(state: &State, request: &Request) -> (u16, Value) {
     let all = state.hub.runners.values();
     if let Some(name) = parameter(request, "name") {
         let found = state
@@ -200,7 +211,7 @@ fn list_runners(state: &State, request: &Outgoing) -> (u16, Value) {
     page(request, "runners", all, runner_json)
 }
 
-fn list_runs(state: &State, request: &Outgoing) -> (u16, Value) {
+fn list_runs(state: &State, request: &Request) -> (u16, Value) {
     let wanted = parameter(request, "status").unwrap_or_default();
     let runs = state.hub.open_runs.iter().filter(|(_, (queued, running))| {
         let is_running = *running > 0;
@@ -215,13 +226,13 @@ fn list_runs(state: &State, request: &Outgoing) -> (u16, Value) {
     )
 }
 
-fn list_jobs(state: &State, request: &Outgoing, run: u64) -> (u16, Value) {
+fn list_jobs(state: &State, request: &Request, run: u64) -> (u16, Value) {
     let jobs = state.hub.of_run(run).iter();
     let jobs = jobs.filter_map(|id| state.hub.jobs.get(id));
     page(request, "jobs", jobs, job_json)
 }
 
-fn parameter(request: &Outgoing, key: &str) -> Option<String> {
+fn parameter(request: &Request, key: &str) -> Option<String> {
     let mut pairs = request.url.query_pairs();
     pairs
         .find(|(k, _)| k == key)
@@ -229,7 +240,7 @@ fn parameter(request: &Outgoing, key: &str) -> Option<String> {
 }
 
 fn page<T>(
-    request: &Outgoing,
+    request: &Request,
     field: &str,
     all: impl Iterator<Item = T>,
     show: impl Fn(T) -> Value,

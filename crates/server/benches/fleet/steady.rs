@@ -6,9 +6,13 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
+use reqwest::StatusCode;
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use runner_manager_core::{InstanceId, NamePrefix, RunnerName, Secret, SystemClock};
 use runner_manager_fleet::{Fleet, FleetConfig};
-use runner_manager_github::{Auth, Broken, Carrier, GitHub, GitHubConfig, Incoming, Outgoing};
+use runner_manager_github::{
+    Auth, GitHub, GitHubConfig, Request, Response, Transport, TransportError,
+};
 use runner_manager_store::{NewRunner, RunnerState, Store};
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -49,7 +53,7 @@ impl Lists {
         }
     }
 
-    fn answer(&self, request: &Outgoing) -> Vec<u8> {
+    fn answer(&self, request: &Request) -> Vec<u8> {
         let path = request.url.path();
         if path.ends_with("/remove-token") {
             let ends = Timestamp::now() + Duration::from_secs(3_600);
@@ -72,14 +76,15 @@ impl Lists {
     }
 }
 
-impl Carrier for Lists {
-    fn carry(&self, request: Outgoing) -> BoxFuture<'_, Result<Incoming, Broken>> {
-        let incoming = Incoming {
-            status: 200,
-            headers: vec![("content-type", "application/json".into())],
+impl Transport for Lists {
+    fn send(&self, request: Request) -> BoxFuture<'_, Result<Response, TransportError>> {
+        let json = HeaderValue::from_static("application/json");
+        let response = Response {
+            status: StatusCode::OK,
+            headers: HeaderMap::from_iter([(CONTENT_TYPE, json)]),
             body: self.answer(&request),
         };
-        futures::future::ready(Ok(incoming)).boxed()
+        futures::future::ready(Ok(response)).boxed()
     }
 
     fn jitter(&self) -> f64 {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use runner_manager_github::Outgoing;
+use runner_manager_github::Request;
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
 
@@ -23,7 +23,7 @@ struct Poll {
 }
 
 impl Poll {
-    fn of(request: &Outgoing) -> Option<Self> {
+    fn of(request: &Request) -> Option<Self> {
         let path = request.url.path().strip_prefix("/tenants/acme/queues/")?;
         let set = path.strip_suffix("/messages")?;
         let number = |text: Option<String>| text.and_then(|text| text.parse().ok()).unwrap_or(0);
@@ -69,7 +69,7 @@ fn shape(state: &State, set: &ScaleSet) -> Value {
 
 impl Line {
     /// Whatever the request is for: one for messages waits until there are some.
-    pub(super) async fn await_news(&self, request: &Outgoing) {
+    pub(super) async fn await_news(&self, request: &Request) {
         let Some(poll) = Poll::of(request) else {
             return;
         };
@@ -79,9 +79,8 @@ impl Line {
             if !state.hub.has_session(poll.set, poll.session) {
                 return;
             }
-            let named = |(name, _): &&(&str, String)| *name == "x-scalesetmaxcapacity";
-            let capacity = request.headers.iter().find(named);
-            let capacity = capacity.and_then(|(_, value)| value.parse().ok());
+            let capacity = request.headers.get("x-scalesetmaxcapacity");
+            let capacity = capacity.and_then(|value| value.to_str().ok()?.parse().ok());
             state.hub.advertise(poll.set, capacity.unwrap_or(0));
             self.0.assign(&mut state);
         }
@@ -98,7 +97,7 @@ impl Line {
     }
 
     /// The answer to a request that is for the service.
-    pub(super) fn service(&self, state: &mut State, request: &Outgoing) -> (u16, Value) {
+    pub(super) fn service(&self, state: &mut State, request: &Request) -> (u16, Value) {
         let world = &self.0;
         if world.strikes(state, |f| f.token_refused) {
             return exception(401, "UnauthorizedRequestException");
@@ -141,7 +140,7 @@ impl Line {
     fn of_set(
         &self,
         state: &mut State,
-        request: &Outgoing,
+        request: &Request,
         set: u64,
         rest: &[&str],
     ) -> (u16, Value) {
@@ -192,7 +191,7 @@ impl Line {
         }
     }
 
-    fn poll(&self, state: &mut State, request: &Outgoing) -> (u16, Value) {
+    fn poll(&self, state: &mut State, request: &Request) -> (u16, Value) {
         let Some(poll) = Poll::of(request) else {
             return gone();
         };
@@ -218,7 +217,7 @@ pub(super) fn connection() -> (u16, Value) {
     (200, json!({ "url": BASE, "token": "AAAA" }))
 }
 
-fn make(state: &mut State, request: &Outgoing) -> (u16, Value) {
+fn make(state: &mut State, request: &Request) -> (u16, Value) {
     let body = request.body.clone().unwrap_or_default();
     let name = body["name"].as_str().unwrap_or_default();
     let labels = body["labels"].as_array().into_iter().flatten();
