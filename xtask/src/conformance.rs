@@ -126,7 +126,17 @@ pub(crate) fn write(root: &Path, schemes: &[String]) -> Result<()> {
         selection.extend(["--features".to_owned(), format!("{PROGRAM}/{backend}")]);
     }
     selection.extend(["--package".to_owned(), PROGRAM.to_owned()]);
-    let tests = executables::build_selection(root, &selection, Targets::Integration)?;
+    for scheme in schemes {
+        let backend = backend_of(root, scheme);
+        let mut wanted = vec![format!("conformance-{backend}*")];
+        if root.join(format!("tests/program/{backend}.rs")).exists() {
+            wanted.push(backend);
+        }
+        let named = |name| ["--test".to_owned(), name];
+        selection.extend(wanted.into_iter().flat_map(named));
+    }
+    selection.push("--bins".to_owned());
+    let tests = executables::build_selection(root, &selection)?;
     run(root, schemes, Page::Write, &tests)
 }
 

@@ -36,24 +36,24 @@ pub(crate) enum Targets<'a> {
 
 /// Builds the tests of a part of the workspace.
 pub(crate) fn build(root: &Path, scope: Scope, targets: Targets<'_>) -> Result<Vec<Executable>> {
-    build_selection(root, &scope.arguments(root)?, targets)
+    let mut words = scope.arguments(root)?;
+    match targets {
+        Targets::Default => {}
+        Targets::Integration => {
+            words.extend(["--examples", "--bins"].map(str::to_owned));
+            words.extend(scope.integration_tests(root)?);
+        }
+        Targets::One(test) => words.extend(["--test", test].map(str::to_owned)),
+    }
+    build_selection(root, &words)
 }
 
-/// Builds the tests of the packages and features that these arguments of cargo name.
-pub(crate) fn build_selection(
-    root: &Path,
-    selection: &[String],
-    targets: Targets<'_>,
-) -> Result<Vec<Executable>> {
+/// Builds the tests that these arguments of cargo name.
+pub(crate) fn build_selection(root: &Path, words: &[String]) -> Result<Vec<Executable>> {
     let mut build = process::cargo(root);
     build.args(["test", "--locked", "--no-run"]);
     build.arg("--message-format=json-render-diagnostics");
-    build.args(selection);
-    match targets {
-        Targets::Default => &mut build,
-        Targets::Integration => build.args(["--examples", "--bins", "--test", "*"]),
-        Targets::One(test) => build.args(["--test", test]),
-    };
+    build.args(words);
     println!("$ {}", process::line(&build));
     let messages = process::stdout(&mut build)?;
     let executables = messages.lines().filter_map(executable).collect::<Vec<_>>();

@@ -3,6 +3,7 @@
 use crate::executables::Executable;
 use crate::failure::Result;
 use crate::workspace::{self, PROGRAM};
+use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Features of the program whose backends need more than Rust and a C compiler: an SDK that takes
@@ -46,6 +47,24 @@ impl Scope {
         Ok(words)
     }
 
+    /// The arguments that name all integration tests that this scope can build, those that need a
+    /// server too: `cargo test` leaves these out, and `--test *` fails on a test whose features are
+    /// off.
+    pub(crate) fn integration_tests(self, root: &Path) -> Result<Vec<String>> {
+        let mut names = BTreeSet::new();
+        for target in workspace::targets(root)? {
+            let is_heavy = HEAVY.iter().any(|scheme| {
+                target.package == package(scheme) || target.features.iter().any(|f| f == scheme)
+            });
+            let is_left_out = is_heavy || ONLINE.contains(&target.name.as_str());
+            if target.kind == "test" && (self == Self::All || !is_left_out) {
+                names.insert(target.name);
+            }
+        }
+        let named = |name| ["--test".to_owned(), name];
+        Ok(names.into_iter().flat_map(named).collect())
+    }
+
     /// Whether the hermetic checks can build a backend.
     pub(crate) fn of_backend(scheme: &str) -> Self {
         if HEAVY.contains(&scheme) {
@@ -83,6 +102,24 @@ mod tests {
             assert_eq!(Scope::of_backend(scheme), Scope::All);
         }
         assert_eq!(Scope::of_backend("lxd"), Scope::Hermetic);
+    }
+
+    #[test]
+    fn the_integration_tests_of_a_scope_are_those_that_it_can_build() {
+        let root = workspace::root().expect("the root");
+        let names = |scope: Scope| scope.integration_tests(&root).expect("cargo names them");
+        let has = |names: &[String], name: &str| names.iter().any(|word| word == name);
+        for (name, is_hermetic) in [
+            ("lxd", true),
+            ("conformance-process", true),
+            ("libvirt", false),
+            ("conformance-ec2-scenarios", false),
+            ("openapi", false),
+        ] {
+            assert_eq!(has(&names(Scope::Hermetic), name), is_hermetic, "{name}");
+            assert!(has(&names(Scope::All), name), "{name}");
+        }
+        assert!(!has(&names(Scope::All), "whole"), "it is a bench");
     }
 
     #[test]

@@ -40,14 +40,50 @@ pub(crate) fn built(root: &Path, scope: Scope, program: &str) -> Result<PathBuf>
     Ok(target(root).join("debug").join(program))
 }
 
+/// A target of a package of the workspace.
+#[derive(Debug)]
+pub(crate) struct Target {
+    pub(crate) package: String,
+    pub(crate) name: String,
+    /// `lib`, `bin`, `test`, `bench` or `example`.
+    pub(crate) kind: String,
+    /// The features of its package that it needs.
+    pub(crate) features: Vec<String>,
+}
+
+/// All targets of the workspace.
+pub(crate) fn targets(root: &Path) -> Result<Vec<Target>> {
+    let metadata = metadata(root)?;
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let items = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let mut found = Vec::new();
+    for package in items(&metadata["packages"]) {
+        for target in items(&package["targets"]) {
+            found.push(Target {
+                package: text(&package["name"]),
+                name: text(&target["name"]),
+                kind: text(&target["kind"][0]),
+                features: items(&target["required-features"])
+                    .iter()
+                    .map(text)
+                    .collect(),
+            });
+        }
+    }
+    Ok(found)
+}
+
 /// The features of the program, as its manifest names them.
 pub(crate) fn features(root: &Path) -> Result<Vec<String>> {
+    features_in(&metadata(root)?)
+}
+
+fn metadata(root: &Path) -> Result<Value> {
     let mut command = process::cargo(root);
     command.args(["metadata", "--format-version", "1", "--no-deps"]);
-    let metadata = serde_json::from_str(&process::stdout(&mut command)?).map_err(
-        Failure::because("cannot read the answer of `cargo metadata`"),
-    )?;
-    features_in(&metadata)
+    serde_json::from_str(&process::stdout(&mut command)?).map_err(Failure::because(
+        "cannot read the answer of `cargo metadata`",
+    ))
 }
 
 fn features_in(metadata: &Value) -> Result<Vec<String>> {

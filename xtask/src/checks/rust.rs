@@ -19,13 +19,15 @@ pub(crate) fn format(root: &Path) -> Result<()> {
 pub(crate) fn lint(root: &Path, scope: Scope) -> Result<()> {
     tools::require(root, Tool::Clippy)?;
     tools::for_scope(root, scope)?;
-    // `--tests` leaves out the tests that need a server; `--test *` has no unit tests.
-    let mut clippy = process::cargo(root);
-    clippy
-        .args(["clippy", "--locked"])
-        .args(scope.arguments(root)?);
-    clippy.args(["--lib", "--bins", "--examples", "--benches", "--tests"]);
-    process::stream(clippy.args(["--test", "*", "--", "-D", "warnings"]))
+    // The second takes in the tests that need a server, which `--all-targets` leaves out.
+    let integration = scope.integration_tests(root)?;
+    for targets in [&["--all-targets".to_owned()][..], &integration] {
+        let mut clippy = process::cargo(root);
+        clippy.args(["clippy", "--locked"]);
+        clippy.args(scope.arguments(root)?).args(targets);
+        process::stream(clippy.args(["--", "-D", "warnings"]))?;
+    }
+    Ok(())
 }
 
 /// Runs all tests that need neither a server nor the network.
