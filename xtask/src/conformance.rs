@@ -172,40 +172,16 @@ pub(crate) fn check_process(root: &Path) -> Result<()> {
     test(root, &scheme, &[], &[], &tests).map(drop)
 }
 
-/// Runs the suite for these schemes, each against its peer, and goes on when one fails. The peers
-/// start together.
+/// Runs the suite for these schemes, each against its peer, and goes on when one fails.
 pub(crate) fn run(root: &Path, schemes: &[String], page: Page, tests: &[Executable]) -> Result<()> {
-    let peers: Vec<Peer> = schemes
-        .iter()
-        .map(|scheme| peer(root, scheme, page))
-        .collect();
-    let was_up: Vec<bool> = peers.iter().map(Peer::is_up).collect();
     let mut failures = Vec::new();
-    let mut note = |scheme: &str, failure: Failure| {
-        eprintln!("{failure}");
-        failures.push(format!("`{scheme}`: {failure}"));
-    };
-    std::thread::scope(|threads| {
-        let up = |peer: &'_ Peer| -> Result<()> { peer.up() };
-        let starts: Vec<_> = peers
-            .iter()
-            .map(|peer| threads.spawn(move || up(peer)))
-            .collect();
-        for (((scheme, peer), was_up), start) in schemes.iter().zip(&peers).zip(was_up).zip(starts)
-        {
-            println!("\n-- conformance of {scheme} --");
-            let started = start
-                .join()
-                .unwrap_or_else(|_| Err(Failure::new("the start of the peer panicked")));
-            if let Err(failure) = started.and_then(|()| run_one(root, scheme, page, tests, peer)) {
-                note(scheme, failure);
-            }
-            let stopped = if was_up { Ok(()) } else { peer.down() };
-            if let Err(failure) = stopped {
-                note(scheme, failure);
-            }
+    for scheme in schemes {
+        println!("\n-- conformance of {scheme} --");
+        if let Err(failure) = run_one(root, scheme, page, tests) {
+            eprintln!("{failure}");
+            failures.push(format!("`{scheme}`: {failure}"));
         }
-    });
+    }
     if failures.is_empty() {
         return Ok(());
     }
@@ -224,13 +200,24 @@ fn peer(root: &Path, scheme: &str, page: Page) -> Peer {
     }
 }
 
-/// Runs the suite on a peer that has started.
-fn run_one(root: &Path, scheme: &str, page: Page, tests: &[Executable], peer: &Peer) -> Result<()> {
+/// Starts the peer, runs the suite, and stops the peer again if it was not up before.
+///
+/// Peers start one after the other: those of LXD and Incus share a limit of the kernel, which each
+/// of them raises for its time.
+fn run_one(root: &Path, scheme: &str, page: Page, tests: &[Executable]) -> Result<()> {
+    let peer = peer(root, scheme, page);
     let cases = match page {
         Page::Write | Page::Compare => Vec::new(),
         Page::Part => checked(root, scheme)?,
     };
-    let written = test(root, scheme, &cases, &peer.environment()?, tests)?;
+    let was_up = peer.is_up();
+    peer.up()?;
+    let tested = peer
+        .environment()
+        .and_then(|env| test(root, scheme, &cases, &env, tests));
+    let stopped = if was_up { Ok(()) } else { peer.down() };
+    let written = tested?;
+    stopped?;
     if cases.is_empty() {
         return publish(root, scheme, &written, page);
     }

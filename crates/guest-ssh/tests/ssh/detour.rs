@@ -29,7 +29,7 @@ fn jump() -> (Sshd, JumpHost) {
         .lines()
         .find_map(|l| l.trim().strip_prefix("ed25519_public: "));
     let jump = JumpHost {
-        host: "127.0.0.1".into(),
+        host: server.target(1).address.to_string(),
         port: server.port,
         user: sshd::user(),
         key_file,
@@ -120,10 +120,11 @@ async fn a_proxy_command_carries_the_connection_and_ends_with_it() {
     let server = Sshd::start();
     let (bastion, jump) = jump();
     let words = format!(
-        "ssh -q -F none -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -i {} -p {} -W %h:%p {}@127.0.0.1",
+        "ssh -q -F none -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -i {} -p {} -W %h:%p {}@{}",
         jump.key_file.display(),
         jump.port,
-        jump.user
+        jump.user,
+        jump.host
     );
     let proxy_command = words.split(' ').map(str::to_owned).collect();
     let pool = pool(SshConfig {

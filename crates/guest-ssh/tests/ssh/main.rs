@@ -217,9 +217,9 @@ async fn a_dropped_command_takes_its_connection_with_it() {
 
 #[tokio::test]
 async fn a_closed_port_is_unreachable_and_a_silent_host_is_late() {
-    let mute = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let port = mute.local_addr().expect("an address").port();
     let server = Sshd::start();
+    let mute = TcpListener::bind((server.target(1).address, 0)).expect("a port");
+    let port = mute.local_addr().expect("an address").port();
     let config = SshConfig {
         port,
         connect_seconds: 1,

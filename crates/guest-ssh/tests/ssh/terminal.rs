@@ -48,7 +48,7 @@ async fn a_shell_is_interactive_and_ends_with_the_code_of_its_exit() {
     // What is typed is shown too, but not its result. A shell that has no terminal says nothing.
     let typed = "test -t 0 && echo at-${SSH_CONNECTION#* * }-$((40 + 2))\nexit 7\n";
     let (status, shown) = in_a_terminal(&words, typed);
-    let expected = format!("at-127.0.0.3 {}-42", server.port);
+    let expected = format!("at-{} {}-42", server.target(3).address, server.port);
     assert!(shown.contains(&expected), "{shown}\n{}", server.log());
     assert_eq!(status.code(), Some(7), "{shown}");
     assert_eq!(server.log_ins(), 1, "{}", server.log());
