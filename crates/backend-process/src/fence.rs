@@ -10,6 +10,7 @@ use rustix::process::Signal;
 
 use crate::api::{file_error, late};
 use crate::cgroup::Cgroup;
+use crate::end::{LISTENER, WORKER};
 use crate::record::Identity;
 use crate::scan::{self, Markers, Scanner, Seen};
 
@@ -211,15 +212,20 @@ impl Fence {
         }
     }
 
-    /// Whether a manager that is gone left the runner frozen.
-    pub(crate) fn is_frozen(&self) -> bool {
-        match (&self.cgroup, self.main) {
-            (Some(group), _) => group.is_freezing(),
-            (None, Some(main)) => {
-                Seen::one(main.pid).is_some_and(|seen| seen.id == main && is_stopped(&seen))
-            }
-            (None, None) => false,
+    /// Whether a manager that is gone left the runner frozen, or a part of it: without a cgroup it
+    /// may have ended between the signals to two processes.
+    pub(crate) fn is_frozen(&self, scanner: &Scanner) -> Result<bool> {
+        if let Some(group) = &self.cgroup {
+            return Ok(group.is_freezing());
         }
+        // A job may stop processes of its own.
+        let is_program = |seen: &Seen| {
+            Some(seen.id) == self.main || [LISTENER, WORKER].contains(&seen.comm.as_str())
+        };
+        let members = self.members(scanner)?;
+        Ok(members
+            .iter()
+            .any(|seen| is_stopped(seen) && is_program(seen)))
     }
 }
 

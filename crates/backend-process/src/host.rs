@@ -125,7 +125,7 @@ impl Host {
     /// it is frozen on purpose.
     fn thaw_if_left(&self, record: &Record) -> Result<()> {
         let fence = self.fence(record);
-        if !fence.is_frozen() {
+        if !fence.is_frozen(&self.scanner)? {
             return Ok(());
         }
         if let Some(_lock) = Lock::try_take(&self.lock_path(&record.name))? {

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::time::Duration;
 
 use runner_manager_core::{Cloud, CloudRunnerState, ErrorKind, InstanceId, NamePrefix};
@@ -209,6 +210,50 @@ async fn a_runner_left_frozen_goes_on() {
     })
     .await;
     delete(&again, &name).await;
+    bed.assert_nothing_left();
+}
+
+/// A manager that is killed while it stops a runner has signalled some of its processes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listener_that_was_left_stopped_goes_on() {
+    let bed = Bed::new("idle");
+    let manager = bed.connect("app").await.unwrap();
+    let name = create(&manager).await;
+    wait_for_busy(&bed, &manager, &name, false).await;
+    let mark = format!("{}/{name}", bed.realm());
+    let listener = eventually("the listener", async || {
+        let comm = |pid: &i32| fs::read_to_string(format!("/proc/{pid}/comm"));
+        let mut all = processes(&mark).into_iter();
+        all.find(|pid| comm(pid).is_ok_and(|comm| comm.trim() == "Runner.Listener"))
+    })
+    .await;
+    let signal = |name: &str| {
+        let mut kill = std::process::Command::new("kill");
+        let done = kill.args([name, &listener.to_string()]).status();
+        assert!(done.unwrap().success());
+    };
+    let is_stopped = || {
+        let stat = fs::read_to_string(format!("/proc/{listener}/stat")).unwrap();
+        stat.rsplit_once(") ").unwrap().1.starts_with('T')
+    };
+    signal("-STOP");
+    eventually("the stop", async || is_stopped().then_some(())).await;
+    let has_cgroup = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"]
+        .iter()
+        .any(|mount| {
+            let group = Path::new(mount).join("runner-manager").join(&mark);
+            fs::metadata(group).is_ok()
+        });
+    if has_cgroup {
+        // There the manager stops runners by their cgroup: this stop is the job's own.
+        signal("-CONT");
+    }
+    eventually("the listener to go on", async || {
+        manager.get_runners(None).await.unwrap();
+        (!is_stopped()).then_some(())
+    })
+    .await;
+    delete(&manager, &name).await;
     bed.assert_nothing_left();
 }
 
