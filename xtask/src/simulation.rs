@@ -9,7 +9,7 @@ use std::process::Command;
 const PACKAGE: &str = "runner-manager-simulation";
 
 /// How long the step of the checks may run seeds, and how many at most.
-const STEP: [&str; 4] = ["--seeds", "4000", "--seconds", "75"];
+const STEP: [&str; 4] = ["--seeds", "1000", "--seconds", "30"];
 
 /// What `cargo xtask simulate` is asked for.
 #[derive(Debug, clap::Args)]
@@ -20,7 +20,7 @@ pub(crate) struct Options {
     /// The first seed; alone, the one to replay, with all that happens
     #[arg(long)]
     seed: Option<u64>,
-    /// One large run of this many jobs, in a release build
+    /// One large run of this many jobs
     #[arg(long, conflicts_with = "seeds")]
     jobs: Option<u64>,
     /// Plant bugs in a copy of the fleet, and see that the simulation finds each
@@ -53,11 +53,7 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
     if options.mutations {
         return mutations::run(root);
     }
-    let mut command = program(root);
-    if options.jobs.is_some() {
-        command.arg("--release");
-    }
-    process::stream(command.arg("--").args(options.arguments()))
+    process::stream(program(root).args(options.arguments()))
 }
 
 /// The step of the checks: as many seeds as fit into its time.
@@ -68,12 +64,20 @@ pub(crate) fn check(root: &Path) -> Result<()> {
 
 /// The long run: 10,000 seeds.
 pub(crate) fn soak(root: &Path) -> Result<()> {
-    let program = workspace::built(root, Scope::Hermetic, "simulate")?;
-    process::stream(Command::new(program).args(["--seeds", "10000"]))
+    process::stream(program(root).args(["--seeds", "10000"]))
 }
 
+/// The simulation in a release build, which runs several times as many seeds in its time.
 fn program(root: &Path) -> Command {
     let mut command = process::cargo(root);
-    command.args(["run", "--quiet", "--locked", "--package", PACKAGE]);
+    command.args([
+        "run",
+        "--quiet",
+        "--locked",
+        "--release",
+        "--package",
+        PACKAGE,
+        "--",
+    ]);
     command
 }

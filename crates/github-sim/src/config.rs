@@ -23,6 +23,8 @@ pub struct SimConfig {
     pub poll: Duration,
     /// The rate limit of each token.
     pub rate_limit: RateLimit,
+    /// Which of several fitting idle runners gets a job.
+    pub runner_choice: RunnerChoice,
     /// How scale sets behave.
     pub scale_sets: ScaleSetConfig,
     /// The GitHub Apps.
@@ -43,6 +45,7 @@ impl Default for SimConfig {
             silence: Duration::from_secs(3),
             poll: Duration::from_secs(2),
             rate_limit: RateLimit::default(),
+            runner_choice: RunnerChoice::Oldest,
             scale_sets: ScaleSetConfig::default(),
             apps: Vec::new(),
             webhook: None,
@@ -50,12 +53,31 @@ impl Default for SimConfig {
     }
 }
 
+/// Which of several fitting idle runners gets a job. GitHub promises nothing about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RunnerChoice {
+    /// The one that was registered first.
+    Oldest,
+    /// Any of them.
+    Random,
+}
+
+/// How jobs come to a scale set, up to the capacity that its listener names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JobOffer {
+    /// They are assigned to it.
+    Assigned,
+    /// They are offered and have to be acquired, as older servers do it.
+    Available,
+    /// Every other job has to be acquired.
+    Alternating,
+}
+
 /// How scale sets behave.
 #[derive(Debug, Clone, Copy)]
 pub struct ScaleSetConfig {
-    /// Whether jobs are offered and have to be acquired, as older servers do it, instead of
-    /// being assigned up to the capacity that the listener names.
-    pub acquire: bool,
+    /// How jobs come to a scale set.
+    pub offer: JobOffer,
     /// How long the token of the Actions service is good.
     pub token_lifetime: Duration,
     /// How long the token of a queue is good.
@@ -67,7 +89,7 @@ pub struct ScaleSetConfig {
 impl Default for ScaleSetConfig {
     fn default() -> Self {
         Self {
-            acquire: false,
+            offer: JobOffer::Assigned,
             token_lifetime: Duration::from_secs(3_600),
             queue_token_lifetime: Duration::from_secs(3_600),
             patience: Duration::from_secs(2),

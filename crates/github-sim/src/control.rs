@@ -67,6 +67,9 @@ async fn exchanges(State(core): State<Shared>) -> Answer {
 }
 
 async fn fault(State(core): State<Shared>, Json(rule): Json<FaultRule>) -> Answer {
+    if !rule.is_valid() {
+        return Err(Failure::invalid("`likelihood` must be from 0 to 1"));
+    }
     core.faults.add(rule);
     Ok(StatusCode::NO_CONTENT.into_response())
 }

@@ -2,45 +2,66 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::watch;
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 
-use crate::SimConfig;
+use crate::environment::Environment;
 use crate::exchanges::Exchanges;
 use crate::fault::Faults;
-use crate::state::State;
+use crate::state::{Event, State};
 use crate::webhook::Webhooks;
+use crate::{Observer, SimConfig};
 
 /// A running simulator's shared parts.
 pub(crate) struct Core {
     pub(crate) config: SimConfig,
     pub(crate) url: String,
     pub(crate) token: String,
-    pub(crate) faults: Faults,
+    pub(crate) environment: Environment,
+    pub(crate) faults: Arc<Faults>,
     pub(crate) exchanges: Exchanges,
     pub(crate) webhooks: Arc<Webhooks>,
-    changed: watch::Sender<u64>,
+    observer: Option<Arc<dyn Observer>>,
+    /// Unlike a watch channel, it wakes its waiters in order.
+    changed: Notify,
     state: Mutex<State>,
 }
 
 pub(crate) type Shared = Arc<Core>;
 
+/// What a simulator is made of beside its configuration.
+pub(crate) struct Parts {
+    pub(crate) url: String,
+    pub(crate) environment: Environment,
+    pub(crate) faults: Arc<Faults>,
+    pub(crate) webhooks: Arc<Webhooks>,
+    pub(crate) observer: Option<Arc<dyn Observer>>,
+}
+
 impl Core {
-    pub(crate) fn new(config: SimConfig, url: String, webhooks: Arc<Webhooks>) -> Self {
+    pub(crate) fn new(config: SimConfig, parts: Parts) -> Self {
         let token = config.token.clone();
+        let rng = &parts.environment.rng;
         Self {
-            token: token.unwrap_or_else(|| format!("ghp_{}", random(36))),
-            state: Mutex::new(State::new(&config)),
+            token: token.unwrap_or_else(|| format!("ghp_{}", rng.text(36))),
+            state: Mutex::new(State::new(&config, parts.environment.clone())),
             config,
-            url,
-            faults: Faults::default(),
+            url: parts.url,
+            environment: parts.environment,
+            faults: parts.faults,
             exchanges: Exchanges::default(),
-            webhooks,
-            changed: watch::Sender::new(0),
+            webhooks: parts.webhooks,
+            observer: parts.observer,
+            changed: Notify::new(),
         }
     }
 
     pub(crate) fn api_url(&self) -> String {
         format!("{}/api/v3", self.url)
+    }
+
+    pub(crate) fn now(&self) -> jiff::Timestamp {
+        self.environment.clock.now()
     }
 
     /// Reads the state.
@@ -53,40 +74,35 @@ impl Core {
         let (value, events) = {
             let mut state = self.state();
             let value = act(&mut state);
-            state.offer(self.config.scale_sets.acquire);
-            state.assign();
+            state.offer(self.config.scale_sets.offer);
+            state.assign(self.config.runner_choice);
             (value, state.take_events())
         };
-        for (action, job) in events {
-            self.webhooks.job(&self.url, action, &job);
+        for event in events {
+            self.publish(&event);
         }
-        self.changed.send_modify(|version| *version += 1);
+        self.changed.notify_waiters();
         value
     }
 
-    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
-        self.changed.subscribe()
+    fn publish(&self, event: &Event) {
+        match event {
+            Event::Job(action, job) => {
+                if let Some(observer) = &self.observer {
+                    observer.job(action, &job.view());
+                }
+                self.webhooks.job(&self.url, action, job);
+            }
+            Event::RunnerDeleted(name) => {
+                if let Some(observer) = &self.observer {
+                    observer.runner_deleted(name);
+                }
+            }
+        }
     }
-}
 
-/// A random text of letters and digits.
-pub(crate) fn random(length: usize) -> String {
-    const SET: &[u8] = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
-    (0..length)
-        .map(|_| char::from(SET[rand::random_range(0..SET.len())]))
-        .collect()
-}
-
-/// A random GUID.
-pub(crate) fn guid() -> String {
-    let n: u128 = rand::random();
-    let hex = format!("{n:032x}");
-    format!(
-        "{}-{}-4{}-a{}-{}",
-        &hex[..8],
-        &hex[8..12],
-        &hex[13..16],
-        &hex[17..20],
-        &hex[20..]
-    )
+    /// The next change. It counts from the first poll of the future on, or from `enable`.
+    pub(crate) fn changed(&self) -> Notified<'_> {
+        self.changed.notified()
+    }
 }

@@ -1,12 +1,16 @@
 //! Faults on demand.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{Response, StatusCode, header};
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+use crate::environment::Rng;
 
 /// The most rules that stand at once.
 const MAX_RULES: usize = 256;
@@ -43,6 +47,24 @@ pub enum FaultAction {
     DropAfterEffect,
     /// The request is handled, and its answer begins with a byte order mark.
     ByteOrderMark,
+    /// The request has no effect and gets 429 with a `retry-after` between these, in seconds.
+    Throttled {
+        /// The shortest wait.
+        least: u64,
+        /// The longest wait.
+        most: u64,
+    },
+    /// All requests get 502 and have no effect, for a time between these, in seconds.
+    Outage {
+        /// The shortest time.
+        least: u64,
+        /// The longest time.
+        most: u64,
+    },
+    /// The Actions service takes the request's token for one that is not good any more.
+    TokenRefused,
+    /// The session of a scale set's queue that the request names ends before it is handled.
+    EndSession,
 }
 
 /// A fault for the next matching requests. `/_sim` is never hit.
@@ -59,6 +81,18 @@ pub struct FaultRule {
     pub times: u32,
     /// What happens to them.
     pub action: FaultAction,
+    /// How likely a matching request is hit, from 0 to 1; it always is when absent.
+    #[serde(default)]
+    pub likelihood: Option<f64>,
+}
+
+/// How webhook deliveries go wrong, each likelihood from 0 to 1.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct DeliveryFaults {
+    /// A delivery never arrives. GitHub counts it as failed.
+    pub lost: f64,
+    /// A delivery that is not lost arrives twice.
+    pub duplicated: f64,
 }
 
 impl FaultRule {
@@ -70,6 +104,7 @@ impl FaultRule {
             path_contains: path_contains.to_owned(),
             times,
             action,
+            likelihood: None,
         }
     }
 
@@ -78,6 +113,18 @@ impl FaultRule {
     pub fn method(mut self, method: &str) -> Self {
         self.method = Some(method.to_ascii_uppercase());
         self
+    }
+
+    /// The same rule, by chance only.
+    #[must_use]
+    pub fn likelihood(mut self, likelihood: f64) -> Self {
+        self.likelihood = Some(likelihood);
+        self
+    }
+
+    /// Whether its likelihood is one.
+    pub(crate) fn is_valid(&self) -> bool {
+        self.likelihood.is_none_or(|l| (0.0..=1.0).contains(&l))
     }
 
     fn matches(&self, method: &str, path: &str) -> bool {
@@ -110,32 +157,100 @@ impl FaultAction {
     }
 }
 
-/// The rules that stand, oldest first.
+/// What goes wrong now.
+pub(crate) struct Faults {
+    standing: Mutex<Standing>,
+    hits: AtomicU64,
+    rng: Rng,
+}
+
 #[derive(Default)]
-pub(crate) struct Faults(Mutex<Vec<FaultRule>>);
+struct Standing {
+    /// Oldest first.
+    rules: Vec<FaultRule>,
+    deliveries: DeliveryFaults,
+    outage_until: Option<Instant>,
+}
 
 impl Faults {
-    pub(crate) fn add(&self, rule: FaultRule) {
-        let mut rules = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        rules.retain(|rule| rule.times > 0);
-        if rules.len() < MAX_RULES {
-            rules.push(rule);
+    pub(crate) fn new(rng: Rng) -> Self {
+        Self {
+            standing: Mutex::default(),
+            hits: AtomicU64::new(0),
+            rng,
         }
+    }
+
+    fn standing(&self) -> MutexGuard<'_, Standing> {
+        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn add(&self, rule: FaultRule) {
+        let mut standing = self.standing();
+        standing.rules.retain(|rule| rule.times > 0);
+        if standing.rules.len() < MAX_RULES {
+            standing.rules.push(rule);
+        }
+    }
+
+    pub(crate) fn set_deliveries(&self, faults: DeliveryFaults) {
+        self.standing().deliveries = faults;
     }
 
     pub(crate) fn clear(&self) {
-        let mut rules = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        rules.clear();
+        *self.standing() = Standing::default();
     }
 
-    /// Uses up one hit of the oldest rule that matches.
+    /// How many requests and deliveries were hit.
+    pub(crate) fn hits(&self) -> u64 {
+        self.hits.load(Ordering::Relaxed)
+    }
+
+    /// Uses up one hit of the oldest rule that matches and strikes.
     pub(crate) fn take(&self, method: &str, path: &str) -> Option<FaultAction> {
-        let mut rules = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let rule = rules.iter_mut().find(|rule| rule.matches(method, path))?;
+        let mut standing = self.standing();
+        let now = Instant::now();
+        let down = standing.outage_until.is_some_and(|until| now < until);
+        if down && !path.starts_with("/_sim") {
+            self.hits.fetch_add(1, Ordering::Relaxed);
+            return Some(FaultAction::status(502));
+        }
+        let strikes = |rule: &&mut FaultRule| {
+            rule.matches(method, path) && rule.likelihood.is_none_or(|l| self.rng.strikes(l))
+        };
+        let rule = standing.rules.iter_mut().find(strikes)?;
         if rule.times != u32::MAX {
             rule.times -= 1;
         }
-        Some(rule.action.clone())
+        self.hits.fetch_add(1, Ordering::Relaxed);
+        let action = rule.action.clone();
+        Some(match action {
+            FaultAction::Outage { least, most } => {
+                let length = Duration::from_secs(self.rng.between(least, most));
+                standing.outage_until = now.checked_add(length);
+                FaultAction::status(502)
+            }
+            FaultAction::Throttled { least, most } => {
+                let wait = self.rng.between(least, most);
+                FaultAction::status(429).header("retry-after", &wait.to_string())
+            }
+            action => action,
+        })
+    }
+
+    /// How often a delivery arrives.
+    pub(crate) fn arrivals(&self) -> usize {
+        let faults = self.standing().deliveries;
+        let arrivals = if self.rng.strikes(faults.lost) {
+            0
+        } else if self.rng.strikes(faults.duplicated) {
+            2
+        } else {
+            1
+        };
+        self.hits
+            .fetch_add(u64::from(arrivals != 1), Ordering::Relaxed);
+        arrivals
     }
 }
 
@@ -192,7 +307,7 @@ mod tests {
 
     #[test]
     fn rules_are_used_up_in_order_and_spare_the_control_path() {
-        let faults = Faults::default();
+        let faults = Faults::new(Rng::new(1));
         faults.add(FaultRule::new("/runners", 1, FaultAction::DropConnection).method("post"));
         faults.add(FaultRule::new("", 1, FaultAction::Latency(5)));
         assert!(faults.take("POST", "/_sim/runners").is_none());
@@ -201,5 +316,56 @@ mod tests {
         let second = faults.take("POST", "/runners");
         assert!(matches!(second, Some(FaultAction::DropConnection)));
         assert!(faults.take("POST", "/runners").is_none());
+        assert_eq!(faults.hits(), 2);
+    }
+
+    #[test]
+    fn a_rule_with_a_likelihood_strikes_now_and_then() {
+        let faults = Faults::new(Rng::new(1));
+        let rule = FaultRule::new("", u32::MAX, FaultAction::DropConnection);
+        faults.add(rule.likelihood(0.25));
+        let hits = (0..1_000).filter(|_| faults.take("GET", "/").is_some());
+        let hits = hits.count();
+        assert!((200..300).contains(&hits), "{hits}");
+        assert!(
+            !FaultRule::new("", 1, FaultAction::EndSession)
+                .likelihood(1.5)
+                .is_valid()
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_outage_lasts_and_ends() {
+        let faults = Faults::new(Rng::new(1));
+        let outage = FaultAction::Outage {
+            least: 60,
+            most: 60,
+        };
+        faults.add(FaultRule::new("/runs", 1, outage));
+        assert!(faults.take("GET", "/runners").is_none());
+        for path in ["/runs", "/runners"] {
+            let hit = faults.take("GET", path);
+            assert!(matches!(hit, Some(FaultAction::Status { status: 502, .. })));
+        }
+        assert!(faults.take("GET", "/_sim/jobs").is_none());
+        tokio::time::advance(Duration::from_secs(60)).await;
+        assert!(faults.take("GET", "/runners").is_none());
+    }
+
+    #[test]
+    fn deliveries_are_lost_and_doubled_by_chance() {
+        let faults = Faults::new(Rng::new(1));
+        assert_eq!(faults.arrivals(), 1);
+        faults.set_deliveries(DeliveryFaults {
+            lost: 0.5,
+            duplicated: 0.5,
+        });
+        let arrivals: Vec<usize> = (0..100).map(|_| faults.arrivals()).collect();
+        assert!(
+            (0..3).all(|times| arrivals.contains(&times)),
+            "{arrivals:?}"
+        );
+        faults.clear();
+        assert!((0..100).all(|_| faults.arrivals() == 1));
     }
 }

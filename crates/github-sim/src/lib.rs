@@ -4,10 +4,13 @@ mod api;
 mod config;
 mod control;
 mod core;
+mod environment;
 mod error;
 mod exchanges;
 mod fault;
+mod in_process;
 mod model;
+mod observer;
 mod runner_side;
 mod serve;
 mod sim;
@@ -15,10 +18,14 @@ mod stand_in;
 mod state;
 mod webhook;
 
-pub use config::{AppConfig, RateLimit, ScaleSetConfig, SimConfig, WebhookConfig};
+pub use config::{
+    AppConfig, JobOffer, RateLimit, RunnerChoice, ScaleSetConfig, SimConfig, WebhookConfig,
+};
 pub use error::{Error, Result};
 pub use exchanges::Exchange;
-pub use fault::{FaultAction, FaultRule};
+pub use fault::{DeliveryFaults, FaultAction, FaultRule};
+pub use in_process::InProcess;
 pub use model::{Conclusion, JobSpec, JobStatus, JobView, RunnerView, ScaleSetView, Snapshot};
+pub use observer::{Observer, WebhookDelivery};
 pub use sim::Sim;
 pub use stand_in::{stand_in_main, write_runner_folder};

@@ -59,6 +59,9 @@ impl JobStatus {
 pub struct JobSpec {
     /// `owner/name` of the repository.
     pub repo: String,
+    /// The number of its workflow run: jobs with the same one belong together. A run of its own
+    /// when absent.
+    pub run: Option<u64>,
     /// The job's name; `job-ID` when empty.
     pub name: String,
     /// The workflow's name.
@@ -81,6 +84,7 @@ impl Default for JobSpec {
     fn default() -> Self {
         Self {
             repo: "acme/app".into(),
+            run: None,
             name: String::new(),
             workflow: "ci".into(),
             event: "push".into(),

@@ -11,11 +11,11 @@ use hyper::body::Incoming;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use jiff::Timestamp;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use crate::api;
 use crate::core::Shared;
 use crate::exchanges::Exchange;
 use crate::fault::{self, FaultAction};
@@ -25,7 +25,7 @@ const MAX_CONNECTIONS: usize = 4_096;
 /// How long a client may take to send a request's head.
 const HEAD_PATIENCE: Duration = Duration::from_secs(30);
 
-type Routes = TowerToHyperService<Router>;
+pub(crate) type Routes = TowerToHyperService<Router>;
 
 /// Serves until dropped; the connections end with it.
 pub(crate) async fn serve(core: Shared, listener: TcpListener, router: Router) {
@@ -71,31 +71,44 @@ async fn handle(
     routes: Routes,
     request: Request<Incoming>,
 ) -> io::Result<Response<Body>> {
+    // Without an answer hyper closes the connection.
+    answer(&core, routes, request.map(Body::new))
+        .await
+        .ok_or_else(|| io::Error::other("dropped as the test asked for"))
+}
+
+/// Handles a request as the faults have it; none when the connection is to be dropped.
+pub(crate) async fn answer(
+    core: &Shared,
+    routes: Routes,
+    request: Request<Body>,
+) -> Option<Response<Body>> {
     let method = request.method().as_str().to_owned();
     let path = request.uri().path_and_query().map_or("/", |p| p.as_str());
     let path = path.to_owned();
-    let at = Timestamp::now();
-    let answer = faulty(&core, routes, request, &method, &path).await;
+    let at = core.now();
+    let answer = faulty(core, routes, request, &method, &path).await;
     core.exchanges.push(Exchange {
         at,
         method,
         path,
         status: answer.as_ref().map(|answer| answer.status().as_u16()),
     });
-    // Without an answer hyper closes the connection.
-    answer.ok_or_else(|| io::Error::other("dropped as the test asked for"))
+    answer
 }
 
 async fn faulty(
     core: &Shared,
     routes: Routes,
-    request: Request<Incoming>,
+    request: Request<Body>,
     method: &str,
     path: &str,
 ) -> Option<Response<Body>> {
-    let request = request.map(Body::new);
     match core.faults.take(method, path) {
-        None => Some(route(routes, request).await),
+        // `take` turns the last two into statuses.
+        None | Some(FaultAction::Outage { .. } | FaultAction::Throttled { .. }) => {
+            Some(route(routes, request).await)
+        }
         Some(FaultAction::Status {
             status,
             headers,
@@ -112,6 +125,13 @@ async fn faulty(
             None
         }
         Some(FaultAction::ByteOrderMark) => Some(fault::marked(route(routes, request).await).await),
+        Some(FaultAction::TokenRefused) => Some(api::token_refused()),
+        Some(FaultAction::EndSession) => {
+            if let Some(session) = api::parameter(request.uri(), "sessionId") {
+                core.state().end_session(&session);
+            }
+            Some(route(routes, request).await)
+        }
     }
 }
 

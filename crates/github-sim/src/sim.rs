@@ -3,12 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::core::{Core, Shared};
+use crate::core::{Core, Parts, Shared};
+use crate::environment::Environment;
 use crate::exchanges::Exchange;
+use crate::fault::Faults;
 use crate::webhook::Webhooks;
 use crate::{
     Error, FaultRule, JobSpec, JobView, Result, RunnerView, ScaleSetView, SimConfig, Snapshot, api,
@@ -27,14 +30,7 @@ impl Sim {
     /// # Errors
     /// When the port cannot be had, a repository is not `owner/name`, or times make no sense.
     pub async fn start(config: SimConfig) -> Result<Self> {
-        if config.poll >= config.silence || config.poll.is_zero() {
-            return Err(Error::new(
-                "a runner's poll must be longer than nothing and shorter than the silence that makes it offline",
-            ));
-        }
-        if let Some(odd) = config.repos.iter().find(|repo| !is_repo(repo)) {
-            return Err(Error::new(format!("`{odd}` is not owner/name")));
-        }
+        check(&config)?;
         let port = config.port;
         let listener = TcpListener::bind(("127.0.0.1", port))
             .await
@@ -42,12 +38,20 @@ impl Sim {
         let address = listener
             .local_addr()
             .map_err(|e| Error::new(format!("the port cannot be read: {e}")))?;
-        let (webhooks, sender) = Webhooks::start(config.webhook.clone())?;
+        let environment = Environment::default();
+        let faults = Arc::new(Faults::new(environment.rng.clone()));
+        let hook = config.webhook.clone();
+        let (webhooks, sender) = Webhooks::start(hook, environment.clone(), faults.clone())?;
         let silence = config.silence;
-        let core = Arc::new(Core::new(config, format!("http://{address}"), webhooks));
-        let router = api::routes(&core)
-            .merge(runner_side::routes(&core))
-            .merge(control::routes(&core));
+        let parts = Parts {
+            url: format!("http://{address}"),
+            environment,
+            faults,
+            webhooks,
+            observer: None,
+        };
+        let core = Arc::new(Core::new(config, parts));
+        let router = routes(&core);
         let tasks = vec![
             sender,
             tokio::spawn(serve::serve(core.clone(), listener, router)),
@@ -127,15 +131,16 @@ impl Sim {
         within: Duration,
     ) -> Result<Snapshot> {
         let deadline = Instant::now() + within;
-        let mut changes = self.core.changes();
         loop {
-            changes.mark_unchanged();
+            let changed = self.core.changed();
+            tokio::pin!(changed);
+            // What changes from here on is noticed, even before the wait.
+            changed.as_mut().enable();
             let snapshot = self.core.state().snapshot();
             if predicate(&snapshot) {
                 return Ok(snapshot);
             }
-            let changed = tokio::time::timeout_at(deadline, changes.changed()).await;
-            if !matches!(changed, Ok(Ok(()))) {
+            if tokio::time::timeout_at(deadline, changed).await.is_err() {
                 return Err(Error::new(format!(
                     "what was waited for did not happen within {within:?}: {snapshot:?}"
                 )));
@@ -175,6 +180,26 @@ impl Drop for Sim {
             task.abort();
         }
     }
+}
+
+/// Everything that a simulator serves.
+pub(crate) fn routes(core: &Shared) -> Router {
+    api::routes(core)
+        .merge(runner_side::routes(core))
+        .merge(control::routes(core))
+}
+
+/// Refuses a configuration that makes no sense.
+pub(crate) fn check(config: &SimConfig) -> Result<()> {
+    if config.poll >= config.silence || config.poll.is_zero() {
+        return Err(Error::new(
+            "a runner's poll must be longer than nothing and shorter than the silence that makes it offline",
+        ));
+    }
+    if let Some(odd) = config.repos.iter().find(|repo| !is_repo(repo)) {
+        return Err(Error::new(format!("`{odd}` is not owner/name")));
+    }
+    Ok(())
 }
 
 /// Queues a job for any caller.

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::fmt::Write;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hmac::{Hmac, KeyInit, Mac};
 use jiff::Timestamp;
@@ -11,10 +11,12 @@ use serde_json::{Value, json};
 use sha2::Sha256;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
-use crate::core::guid;
+use crate::environment::Environment;
+use crate::fault::Faults;
 use crate::state::{Job, Scope};
-use crate::{Error, Result, WebhookConfig, api};
+use crate::{Error, Observer, Result, WebhookConfig, WebhookDelivery, api};
 
 /// The most deliveries that wait to be sent: enough for thousands of jobs at once. What does not
 /// fit counts as failed.
@@ -52,7 +54,7 @@ pub(crate) struct HookChange {
 }
 
 impl Hook {
-    fn new(id: u64, scope: Option<Scope>) -> Self {
+    fn new(id: u64, scope: Option<Scope>, made_at: Timestamp) -> Self {
         Self {
             id,
             scope,
@@ -61,7 +63,7 @@ impl Hook {
             secret: String::new(),
             events: vec!["push".into()],
             active: true,
-            made_at: Timestamp::now(),
+            made_at,
         }
     }
 
@@ -99,6 +101,7 @@ struct Delivery {
     guid: String,
     event: &'static str,
     action: Option<String>,
+    job: Option<u64>,
     redelivery: bool,
     body: String,
     delivered_at: Timestamp,
@@ -119,35 +122,70 @@ struct Log {
 /// Sends events and remembers what became of them.
 pub(crate) struct Webhooks {
     log: Mutex<Log>,
-    queue: mpsc::Sender<Delivery>,
+    outlet: Outlet,
+    environment: Environment,
+    faults: Arc<Faults>,
+}
+
+/// Where deliveries go.
+enum Outlet {
+    /// To the task that sends them over HTTP.
+    Http(mpsc::Sender<Delivery>),
+    /// To the program that holds the simulator.
+    Observer(Arc<dyn Observer>),
 }
 
 impl Webhooks {
-    /// Starts the sender.
-    pub(crate) fn start(config: Option<WebhookConfig>) -> Result<(Arc<Self>, JoinHandle<()>)> {
+    /// Starts the task that sends over HTTP.
+    pub(crate) fn start(
+        config: Option<WebhookConfig>,
+        environment: Environment,
+        faults: Arc<Faults>,
+    ) -> Result<(Arc<Self>, JoinHandle<()>)> {
         let client = reqwest::Client::builder()
             .timeout(PATIENCE)
             .no_proxy()
             .build()
             .map_err(|e| Error::new(format!("the webhook client cannot be made: {e}")))?;
-        let mut app = Hook::new(APP_HOOK, None);
+        let (queue, receiver) = mpsc::channel(QUEUE);
+        let webhooks = Self::new(config, Outlet::Http(queue), environment, faults);
+        let task = tokio::spawn(send_all(webhooks.clone(), client, receiver));
+        Ok((webhooks, task))
+    }
+
+    /// Gives all deliveries to an observer.
+    pub(crate) fn observed(
+        config: Option<WebhookConfig>,
+        observer: Arc<dyn Observer>,
+        environment: Environment,
+        faults: Arc<Faults>,
+    ) -> Arc<Self> {
+        Self::new(config, Outlet::Observer(observer), environment, faults)
+    }
+
+    fn new(
+        config: Option<WebhookConfig>,
+        outlet: Outlet,
+        environment: Environment,
+        faults: Arc<Faults>,
+    ) -> Arc<Self> {
+        let mut app = Hook::new(APP_HOOK, None, environment.clock.now());
         app.events = vec!["workflow_job".into()];
         if let Some(config) = config {
             app.url = config.url;
             app.secret = config.secret;
             app.content_type = "json".into();
         }
-        let (queue, receiver) = mpsc::channel(QUEUE);
         let log = Log {
             hooks: vec![app],
             ..Log::default()
         };
-        let webhooks = Arc::new(Self {
+        Arc::new(Self {
             log: Mutex::new(log),
-            queue,
-        });
-        let task = tokio::spawn(send_all(webhooks.clone(), client, receiver));
-        Ok((webhooks, task))
+            outlet,
+            environment,
+            faults,
+        })
     }
 
     pub(crate) fn hook(&self, id: u64) -> Option<Hook> {
@@ -162,7 +200,11 @@ impl Webhooks {
     pub(crate) fn make_hook(&self, scope: Scope, change: HookChange) -> Hook {
         let mut log = self.log();
         log.made += 1;
-        let mut hook = Hook::new(APP_HOOK + log.made, Some(scope));
+        let mut hook = Hook::new(
+            APP_HOOK + log.made,
+            Some(scope),
+            self.environment.clock.now(),
+        );
         hook.take(change);
         log.hooks.push(hook.clone());
         hook
@@ -198,7 +240,9 @@ impl Webhooks {
         });
         let body = body.to_string();
         for hook in hooks {
-            let delivery = Delivery::new(hook, "workflow_job", Some(action), body.clone());
+            let mut delivery = self.delivery(hook, "workflow_job", body.clone());
+            delivery.action = Some(action.to_owned());
+            delivery.job = Some(job.id);
             self.queue(delivery);
         }
     }
@@ -206,7 +250,7 @@ impl Webhooks {
     /// Queues a `ping`.
     pub(crate) fn ping(&self, hook: &Hook) {
         let body = json!({ "zen": "Keep it logically awesome.", "hook_id": hook.id });
-        self.queue(Delivery::new(hook.id, "ping", None, body.to_string()));
+        self.queue(self.delivery(hook.id, "ping", body.to_string()));
     }
 
     fn queue(&self, mut delivery: Delivery) {
@@ -215,10 +259,55 @@ impl Webhooks {
             log.next += 1;
             delivery.id = 7_000_000 + log.next;
         }
-        if let Err(unsent) = self.queue.try_send(delivery) {
-            let mut delivery = unsent.into_inner();
-            delivery.status = "queue full";
+        let arrivals = self.faults.arrivals();
+        if arrivals == 0 {
+            delivery.status = "failed to connect to host";
             self.keep(delivery);
+            return;
+        }
+        for _ in 1..arrivals {
+            self.send(delivery.clone());
+        }
+        self.send(delivery);
+    }
+
+    fn send(&self, mut delivery: Delivery) {
+        match &self.outlet {
+            Outlet::Http(queue) => {
+                if let Err(unsent) = queue.try_send(delivery) {
+                    let mut delivery = unsent.into_inner();
+                    delivery.status = "queue full";
+                    self.keep(delivery);
+                }
+            }
+            Outlet::Observer(observer) => {
+                observer.webhook(WebhookDelivery {
+                    guid: delivery.guid.clone(),
+                    event: delivery.event,
+                    action: delivery.action.clone(),
+                    job: delivery.job,
+                    body: delivery.body.clone(),
+                });
+                (delivery.status, delivery.code) = ("OK", 200);
+                self.keep(delivery);
+            }
+        }
+    }
+
+    fn delivery(&self, hook: u64, event: &'static str, body: String) -> Delivery {
+        Delivery {
+            id: 0,
+            hook,
+            guid: self.environment.rng.guid(),
+            event,
+            action: None,
+            job: None,
+            redelivery: false,
+            body,
+            delivered_at: self.environment.clock.now(),
+            duration: 0.0,
+            status: "pending",
+            code: 0,
         }
     }
 
@@ -267,24 +356,6 @@ impl Webhooks {
     }
 }
 
-impl Delivery {
-    fn new(hook: u64, event: &'static str, action: Option<&str>, body: String) -> Self {
-        Self {
-            id: 0,
-            hook,
-            guid: guid(),
-            event,
-            action: action.map(str::to_owned),
-            redelivery: false,
-            body,
-            delivered_at: Timestamp::now(),
-            duration: 0.0,
-            status: "pending",
-            code: 0,
-        }
-    }
-}
-
 fn shape(delivery: &Delivery) -> Value {
     json!({
         "id": delivery.id,
@@ -312,7 +383,7 @@ async fn send_all(
             continue;
         };
         let begun = Instant::now();
-        delivery.delivered_at = Timestamp::now();
+        delivery.delivered_at = webhooks.environment.clock.now();
         let sent = client
             .post(&hook.url)
             .header("content-type", "application/json")

@@ -16,7 +16,7 @@ use url::Url;
 use crate::answer::until;
 use crate::auth::{Bearer, Identity};
 use crate::call::{Call, Safety};
-use crate::caller::Caller;
+use crate::rest::RestClient;
 use crate::{AppKey, urls, wire};
 
 /// How far the proof's begin lies back, for clocks that differ.
@@ -120,8 +120,8 @@ impl App {
     }
 
     /// The token of the installation that serves a scope.
-    pub(crate) async fn bearer(&self, caller: &Caller, path: &GitHubPath) -> Result<Bearer> {
-        let id = self.installation_of(caller, path).await?;
+    pub(crate) async fn bearer(&self, rest: &RestClient, path: &GitHubPath) -> Result<Bearer> {
+        let id = self.installation_of(rest, path).await?;
         let asked = Instant::now();
         let slot = {
             let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
@@ -146,7 +146,7 @@ impl App {
         {
             return Err(Error::new(*kind, text.clone()).with_retry(*retry));
         }
-        match self.renew(caller, id).await {
+        match self.renew(rest, id).await {
             Ok((secret, renew_at)) => {
                 let bearer = bearer(&secret, id);
                 *slot = Slot {
@@ -168,11 +168,11 @@ impl App {
         }
     }
 
-    async fn renew(&self, caller: &Caller, id: u64) -> Result<(Secret, Instant)> {
+    async fn renew(&self, rest: &RestClient, id: u64) -> Result<(Secret, Instant)> {
         let segments = ["app", "installations", &id.to_string(), "access_tokens"];
         let url = urls::join(&self.api, &segments, &[]);
         let call = Call::post(url, None, Safety::Harmless, NEEDS);
-        let answer = caller.call(&call, &self.proof()?).await?;
+        let answer = rest.call(&call, &self.proof()?).await?;
         let token: wire::Token = answer.json()?;
         usable(token.token.expose(), "installation token")?;
         // GitHub's clock is compared with GitHub's clock: ours may be off.
@@ -194,14 +194,14 @@ impl App {
         found.get(&path.to_string().to_ascii_lowercase()).copied()
     }
 
-    async fn installation_of(&self, caller: &Caller, path: &GitHubPath) -> Result<u64> {
+    async fn installation_of(&self, rest: &RestClient, path: &GitHubPath) -> Result<u64> {
         if let Some(id) = self.known_installation(path) {
             return Ok(id);
         }
         let scope = path.to_string().to_ascii_lowercase();
         let url = urls::in_scope(&self.api, path, &["installation"], &[]);
         let call = Call::get(url, NEEDS);
-        let answer = caller.call(&call, &self.proof()?).await.map_err(|e| {
+        let answer = rest.call(&call, &self.proof()?).await.map_err(|e| {
             if e.kind() != ErrorKind::NotFound {
                 return e;
             }

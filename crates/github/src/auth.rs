@@ -9,7 +9,7 @@ use url::Url;
 
 use crate::app::App;
 use crate::call::Caching;
-use crate::caller::Caller;
+use crate::rest::RestClient;
 use crate::{AppKey, Auth, GitHubConfig};
 
 /// Which budget a call counts against. Never a secret.
@@ -99,9 +99,14 @@ fn order(left: &[Left], stay: Option<usize>) -> Vec<usize> {
 }
 
 impl Apps {
-    async fn bearer(&self, caller: &Caller, path: &GitHubPath, caching: Caching) -> Result<Bearer> {
+    async fn bearer(
+        &self,
+        rest: &RestClient,
+        path: &GitHubPath,
+        caching: Caching,
+    ) -> Result<Bearer> {
         if let [app] = self.all.as_slice() {
-            return app.bearer(caller, path).await;
+            return app.bearer(rest, path).await;
         }
         let scope = path.api_path();
         let reader = {
@@ -109,7 +114,7 @@ impl Apps {
             readers.get(&scope).copied()
         };
         let left = |app: &App| match app.known_installation(path) {
-            Some(id) => caller.limits().left(Identity::Installation(id)),
+            Some(id) => rest.limits().left(Identity::Installation(id)),
             None => Left::FULL,
         };
         let left: Vec<Left> = self.all.iter().map(left).collect();
@@ -119,7 +124,7 @@ impl Apps {
         };
         let mut refused = None;
         for place in order(&left, stay) {
-            match self.all[place].bearer(caller, path).await {
+            match self.all[place].bearer(rest, path).await {
                 Ok(bearer) => {
                     if caching == Caching::ByEtag {
                         let mut readers =
@@ -194,13 +199,13 @@ impl Credentials {
     /// The credential for a scope; made or renewed first where needed.
     pub(crate) async fn bearer(
         &self,
-        caller: &Caller,
+        rest: &RestClient,
         path: &GitHubPath,
         caching: Caching,
     ) -> Result<Bearer> {
         match self {
             Self::Token(secret) => Ok(Bearer::new(secret.clone(), Identity::Token)),
-            Self::Apps(apps) => apps.bearer(caller, path, caching).await,
+            Self::Apps(apps) => apps.bearer(rest, path, caching).await,
         }
     }
 

@@ -20,7 +20,7 @@ impl GitHub {
         let mut findings = Vec::new();
         let url = urls::join(&self.0.api, &["meta"], &[]);
         let call = Call::get(url.clone(), "none");
-        match self.0.caller.send(&call, &url, None, None).await {
+        match self.0.rest.send(&call, &url, None, None).await {
             Ok(answer) => {
                 let reached = reach(&answer);
                 // Another server's clock says nothing.

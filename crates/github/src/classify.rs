@@ -135,7 +135,7 @@ fn refusal(call: &Call, answer: &Answer, known: &[&Secret]) -> Error {
             format!(
                 "got a redirect (status {}) that is not followed{}; if the scope or host was renamed, put the new name into the configuration",
                 answer.status.as_u16(),
-                crate::caller::target(answer)
+                crate::rest::target(answer)
             ),
         ),
         400 | 405..=499 => Error::new(

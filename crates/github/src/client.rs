@@ -10,9 +10,9 @@ use url::Url;
 use crate::answer::Answer;
 use crate::auth::{Bearer, Credentials};
 use crate::call::{Caching, Call};
-use crate::caller::Caller;
 use crate::http::HttpTransport;
 use crate::model::RateLimit;
+use crate::rest::RestClient;
 use crate::scale_sets::Connections;
 use crate::transport::Transport;
 use crate::{GitHubConfig, urls};
@@ -25,7 +25,7 @@ pub(crate) struct Inner {
     web: Url,
     pub(crate) api: Url,
     pub(crate) credentials: Credentials,
-    pub(crate) caller: Caller,
+    pub(crate) rest: RestClient,
     /// The ids of runner groups by scope and name.
     pub(crate) groups: Mutex<HashMap<(String, String), u64>>,
     /// The ids of scale sets by scope and group, and name.
@@ -51,23 +51,24 @@ impl GitHub {
     /// [`ErrorKind::InvalidConfig`] when the URL, the credential's form, the CA bundle or the
     /// proxy cannot be used.
     pub fn new(config: GitHubConfig) -> Result<Self> {
-        let http = HttpTransport::new(&config)?;
-        Self::over(Arc::new(http), config)
+        let transport = HttpTransport::new(&config)?;
+        Self::over(Arc::new(transport), config)
     }
 
-    /// A client whose requests go over this transport.
+    /// A client whose calls all go over this transport. What the configuration says about
+    /// connections, `ca_bundle`, `proxy` and `connect_timeout`, is the transport's own to keep.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidConfig`] when the URL or the credential's form cannot be used.
     pub fn over(transport: Arc<dyn Transport>, config: GitHubConfig) -> Result<Self> {
         let api = urls::api_base(&config.url)?;
         let credentials = Credentials::new(&config, &api)?;
-        let caller = Caller::new(transport, config.request_timeout);
+        let rest = RestClient::new(transport, config.request_timeout);
         Ok(Self(Arc::new(Inner {
             web: config.url,
             api,
             credentials,
-            caller,
+            rest,
             groups: Mutex::default(),
             sets: Mutex::default(),
             connections: Connections::default(),
@@ -86,13 +87,13 @@ impl GitHub {
     /// several installations. None before the first answer, and where limits are off.
     #[must_use]
     pub fn rate_limit(&self) -> Option<RateLimit> {
-        self.0.caller.limits().tightest()
+        self.0.rest.limits().tightest()
     }
 
     /// How many requests were sent so far, repeats and unchanged pages included.
     #[must_use]
     pub fn calls(&self) -> u64 {
-        self.0.caller.calls()
+        self.0.rest.calls()
     }
 
     /// Makes a call with the credential of a scope; once more with a new installation token
@@ -102,7 +103,7 @@ impl GitHub {
         let mut bearer = self.bearer(path, call.caching).await?;
         let mut others = inner.credentials.apps().saturating_sub(1);
         loop {
-            match inner.caller.call(call, &bearer).await {
+            match inner.rest.call(call, &bearer).await {
                 // What is refused for too many calls has not been done; another App may have
                 // some left.
                 Err(e) if e.kind() == ErrorKind::RateLimited && others > 0 => {
@@ -132,11 +133,11 @@ impl GitHub {
             return Err(error);
         }
         let bearer = self.bearer(path, call.caching).await?;
-        self.0.caller.call(call, &bearer).await
+        self.0.rest.call(call, &bearer).await
     }
 
     pub(crate) async fn bearer(&self, path: &GitHubPath, caching: Caching) -> Result<Bearer> {
-        let caller = &self.0.caller;
-        self.0.credentials.bearer(caller, path, caching).await
+        let rest = &self.0.rest;
+        self.0.credentials.bearer(rest, path, caching).await
     }
 }

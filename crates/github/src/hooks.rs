@@ -274,7 +274,7 @@ impl GitHub {
 
     async fn as_app(&self, app: usize, call: &Call) -> Result<Answer> {
         let proof = self.0.credentials.proof(app)?;
-        self.0.caller.call(call, &proof).await
+        self.0.rest.call(call, &proof).await
     }
 }
 

@@ -1,72 +1,114 @@
-//! The transport over HTTP: TLS, proxy, deadlines, size limits.
+//! The transport over HTTP: TLS, proxy, size limits.
 
 use std::error::Error as _;
 use std::path::Path;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use reqwest::header::{ACCEPT, HeaderMap, HeaderValue};
 use reqwest::{Certificate, Client, Proxy, redirect};
 use runner_manager_core::{Error, ErrorKind, Result};
 use url::Url;
 
 use crate::GitHubConfig;
-use crate::caller::NO_ANSWER;
 use crate::text::address;
 use crate::transport::{Request, Response, Transport, TransportError};
 use crate::urls::is_loopback;
 
-/// The version of GitHub's API that this client was written for.
-const API_VERSION: &str = "2022-11-28";
-
 /// The largest body that is read.
 const MAX_BODY: usize = 16 * 1024 * 1024;
 
-/// GitHub over HTTP.
-#[derive(Debug)]
+/// Sends requests over HTTP.
 pub(crate) struct HttpTransport(Client);
 
 impl HttpTransport {
-    /// Makes the client. Reads the CA bundle, a small local file.
+    /// Reads the CA bundle, a small local file.
     pub(crate) fn new(config: &GitHubConfig) -> Result<Self> {
         build(config).map(Self)
-    }
-
-    async fn exchange(&self, request: Request) -> Result<Response, TransportError> {
-        let mut sent = self.0.request(request.method, request.url);
-        sent = sent.headers(request.headers);
-        if let Some(timeout) = request.timeout {
-            sent = sent.timeout(timeout);
-        }
-        if let Some(body) = &request.body {
-            sent = sent.json(body);
-        }
-        read(sent.send().await.map_err(broken)?).await
     }
 }
 
 impl Transport for HttpTransport {
     fn send(&self, request: Request) -> BoxFuture<'_, Result<Response, TransportError>> {
-        self.exchange(request).boxed()
+        let mut sent = self.0.request(request.method, request.url);
+        sent = sent.headers(request.headers);
+        if !request.body.is_empty() {
+            sent = sent.body(request.body);
+        }
+        async move { read(sent.send().await.map_err(broken)?).await }.boxed()
+    }
+
+    fn jitter(&self) -> f64 {
+        rand::random()
     }
 }
 
-/// Makes the HTTP client. Reads the CA bundle, a small local file.
+async fn read(mut response: reqwest::Response) -> Result<Response, TransportError> {
+    let status = response.status();
+    let headers = std::mem::take(response.headers_mut());
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(broken)? {
+        if body.len() + chunk.len() > MAX_BODY {
+            return Err(TransportError::lasting(Error::new(
+                ErrorKind::BadAnswer,
+                "the answer is larger than 16 MiB; check that `url` is GitHub's",
+            )));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(Response {
+        status,
+        headers,
+        body,
+    })
+}
+
+/// Tells what broke a call off.
+fn broken(e: reqwest::Error) -> TransportError {
+    let e = e.without_url();
+    let mut causes = e.to_string();
+    let mut cause = e.source();
+    while let Some(inner) = cause {
+        causes.push_str(&format!(" {inner}"));
+        cause = inner.source();
+    }
+    let (kind, what, error): (_, _, fn(Error) -> TransportError) = if causes
+        .contains("invalid peer certificate")
+    {
+        (
+            ErrorKind::Unreachable,
+            "the server's certificate is not trusted; give its authority as `ca_bundle`, and check the host name and the clock",
+            TransportError::lasting,
+        )
+    } else if e.is_connect() {
+        let kind = if e.is_timeout() {
+            ErrorKind::TimedOut
+        } else {
+            ErrorKind::Unreachable
+        };
+        (
+            kind,
+            "cannot connect to GitHub; check `url`, the network, DNS and the proxy",
+            TransportError::not_sent,
+        )
+    } else if e.is_builder() {
+        (
+            ErrorKind::InvalidRequest,
+            "the request cannot be made; the credential may hold characters that no header takes",
+            TransportError::lasting,
+        )
+    } else {
+        (
+            ErrorKind::Unreachable,
+            "the connection to GitHub broke off",
+            TransportError::unanswered,
+        )
+    };
+    error(Error::new(kind, what).with_source(e))
+}
 fn build(config: &GitHubConfig) -> Result<Client> {
-    let mut headers = HeaderMap::new();
-    headers.insert(
-        ACCEPT,
-        HeaderValue::from_static("application/vnd.github+json"),
-    );
-    headers.insert(
-        "x-github-api-version",
-        HeaderValue::from_static(API_VERSION),
-    );
     let mut builder = Client::builder()
         .user_agent(concat!("runner-manager/", env!("CARGO_PKG_VERSION")))
-        .default_headers(headers)
         .connect_timeout(config.connect_timeout)
-        .timeout(config.request_timeout)
         // Redirects are followed by hand, for reads only and within one host.
         .redirect(redirect::Policy::none())
         // Repeats are decided by this crate alone.
@@ -95,81 +137,6 @@ fn build(config: &GitHubConfig) -> Result<Client> {
         };
         error.with_source(e.without_url())
     })
-}
-
-async fn read(mut response: reqwest::Response) -> Result<Response, TransportError> {
-    let status = response.status();
-    let headers = std::mem::take(response.headers_mut());
-    let mut body = Vec::new();
-    loop {
-        match response.chunk().await {
-            Ok(Some(chunk)) if body.len() + chunk.len() > MAX_BODY => {
-                let error = Error::new(
-                    ErrorKind::BadAnswer,
-                    "the answer is larger than 16 MiB; check that `url` is GitHub's",
-                );
-                return Err(TransportError::Permanent(error));
-            }
-            Ok(Some(chunk)) => body.extend_from_slice(&chunk),
-            Ok(None) => break,
-            Err(e) => return Err(broken(e)),
-        }
-    }
-    // The Actions service begins some answers with a byte order mark.
-    if body.starts_with(b"\xef\xbb\xbf") {
-        body.drain(..3);
-    }
-    Ok(Response {
-        status,
-        headers,
-        body,
-    })
-}
-
-/// The reason why a request failed.
-fn broken(e: reqwest::Error) -> TransportError {
-    let e = e.without_url();
-    let mut causes = e.to_string();
-    let mut cause = e.source();
-    while let Some(inner) = cause {
-        causes.push_str(&format!(" {inner}"));
-        cause = inner.source();
-    }
-    let (kind, what, error): (_, _, fn(Error) -> TransportError) = if causes
-        .contains("invalid peer certificate")
-    {
-        (
-            ErrorKind::Unreachable,
-            "the server's certificate is not trusted; give its authority as `ca_bundle`, and check the host name and the clock",
-            TransportError::Permanent,
-        )
-    } else if e.is_connect() {
-        let kind = if e.is_timeout() {
-            ErrorKind::TimedOut
-        } else {
-            ErrorKind::Unreachable
-        };
-        (
-            kind,
-            "cannot connect to GitHub; check `url`, the network, DNS and the proxy",
-            TransportError::NotSent,
-        )
-    } else if e.is_timeout() {
-        (ErrorKind::TimedOut, NO_ANSWER, TransportError::Unanswered)
-    } else if e.is_builder() {
-        (
-            ErrorKind::InvalidRequest,
-            "the request cannot be made; the credential may hold characters that no header takes",
-            TransportError::Permanent,
-        )
-    } else {
-        (
-            ErrorKind::Unreachable,
-            "the connection to GitHub broke off",
-            TransportError::Unanswered,
-        )
-    };
-    error(Error::new(kind, what).with_source(e))
 }
 
 fn plain(url: &Url) -> bool {

@@ -1,32 +1,40 @@
-//! How requests reach GitHub: over HTTP, or a simulated GitHub in this process.
+//! How requests reach GitHub: over HTTP, or within this process to a simulated GitHub.
 
 use std::fmt;
-use std::time::Duration;
 
 use futures::future::BoxFuture;
 use reqwest::header::HeaderMap;
 use reqwest::{Method, StatusCode};
-use runner_manager_core::Error;
+use runner_manager_core::{Error, ErrorKind};
 use url::Url;
 
-/// A request.
-#[derive(Debug, Clone)]
+use crate::retry::{Failure, Fault};
+
+/// An HTTP request, complete with its credential.
+#[derive(Clone)]
 pub struct Request {
     /// The method.
     pub method: Method,
     /// The whole address.
     pub url: Url,
-    /// The headers, the credential among them, marked as sensitive. HTTP adds those that every
-    /// request has.
+    /// All headers but those that a connection adds by itself, such as `host`.
     pub headers: HeaderMap,
-    /// The body, JSON.
-    pub body: Option<serde_json::Value>,
-    /// The time in which the response must have come, where it is not the configured one.
-    pub timeout: Option<Duration>,
+    /// The body; empty for none.
+    pub body: Vec<u8>,
 }
 
-/// A response that was read in full.
-#[derive(Debug, Clone)]
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Headers and body may hold credentials.
+        f.debug_struct("Request")
+            .field("method", &self.method)
+            .field("url", &self.url.as_str())
+            .finish_non_exhaustive()
+    }
+}
+
+/// An HTTP response whose body has been read in full.
+#[derive(Clone)]
 pub struct Response {
     /// The status.
     pub status: StatusCode,
@@ -36,27 +44,73 @@ pub struct Response {
     pub body: Vec<u8>,
 }
 
-/// The reason why no response came.
-#[derive(Debug)]
-pub enum TransportError {
-    /// The request did not reach GitHub.
-    NotSent(Error),
-    /// The request may have taken effect.
-    Unanswered(Error),
-    /// The same request would fail again.
-    Permanent(Error),
+impl fmt::Debug for Response {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The body may hold credentials.
+        f.debug_struct("Response")
+            .field("status", &self.status)
+            .finish_non_exhaustive()
+    }
 }
 
-/// Sends requests to GitHub. Repeats, rate limits, tags, pages and errors are above it: the code
-/// of [`GitHub`](crate::GitHub) is the same over each transport.
+/// Why no response came.
+#[derive(Debug)]
+pub struct TransportError(Failure);
+
+impl TransportError {
+    /// The request certainly did not reach GitHub: any call may be sent again.
+    #[must_use]
+    pub fn not_sent(error: Error) -> Self {
+        Self(Failure {
+            error,
+            fault: Fault::NotSent,
+        })
+    }
+
+    /// The request may have taken effect: only calls that may be repeated are sent again.
+    #[must_use]
+    pub fn unanswered(error: Error) -> Self {
+        Self(Failure {
+            error,
+            fault: Fault::Passing,
+        })
+    }
+
+    /// The same request fails the same way again.
+    #[must_use]
+    pub fn lasting(error: Error) -> Self {
+        Self(Failure::lasting(error))
+    }
+
+    /// No response came in time.
+    pub(crate) fn timed_out() -> Self {
+        Self::unanswered(Error::new(
+            ErrorKind::TimedOut,
+            "no whole answer came from GitHub before the deadline",
+        ))
+    }
+
+    /// The failure of a call with this label.
+    pub(crate) fn of_call(self, label: &str) -> Failure {
+        Failure {
+            error: self.0.error.with_context("request", label),
+            fault: self.0.fault,
+        }
+    }
+}
+
+/// Sends requests to GitHub. Everything above it is the client's own: credentials, deadlines,
+/// retries, rate limits, `ETag`s, redirects, pages and errors.
 pub trait Transport: Send + Sync {
-    /// Sends one request. The caller drops it soon after its timeout.
+    /// Sends one request and gives its response, whatever its status. The client drops the
+    /// future at the deadline of the call: a transport needs none of its own.
+    ///
+    /// # On failure
+    /// The error says whether the request may have taken effect. Cancelled, it may have, too.
     fn send(&self, request: Request) -> BoxFuture<'_, Result<Response, TransportError>>;
 
-    /// A number in 0..1 that spreads repeats; a simulation takes it from its seed.
-    fn jitter(&self) -> f64 {
-        rand::random()
-    }
+    /// A number in 0..1 that spreads retries, so that a simulation's seed decides it.
+    fn jitter(&self) -> f64;
 }
 
 impl fmt::Debug for dyn Transport {

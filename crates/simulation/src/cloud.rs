@@ -10,6 +10,7 @@ use runner_manager_core::{
     Guest, GuestFile, GuestProbe, LaunchSpec, Leftover, NamePrefix, Result, Retry,
     RunnerCredential, RunnerName, StopMode, StopOutcome, Support,
 };
+use runner_manager_github_sim::InProcess;
 
 use crate::world::{Machine, Phase, World};
 
@@ -111,7 +112,7 @@ impl Cloud for SimulatedCloud {
         let RunnerCredential::JitConfig(config) = &spec.credential else {
             return Err(Error::new(ErrorKind::Unsupported, "only JIT configs"));
         };
-        let runner = config.expose().parse().unwrap_or(0);
+        let runner = InProcess::runner_of(config.expose()).unwrap_or(0);
         let machine = self.world.make_machine(self.pool, &spec.name, runner);
         let answer = self.answer(show(&spec.name, &machine)).await;
         if answer.is_err() && self.world.state().rng.random_bool(0.5) {

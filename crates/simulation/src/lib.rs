@@ -1,9 +1,8 @@
 #![doc = include_str!("../README.md")]
 
-mod carrier;
 mod clock;
 mod cloud;
-mod hub;
+mod github;
 mod plan;
 mod planner;
 mod run;

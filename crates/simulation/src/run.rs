@@ -11,19 +11,18 @@ use runner_manager_core::{
 use runner_manager_fleet::{
     DemandSource, Fleet, FleetConfig, FlushMode, PlannerConfig, PoolConfig, ScaleSetConfig,
 };
-use runner_manager_github::{Auth, GitHub, GitHubConfig, workflow_job};
+use runner_manager_github::{GitHub, workflow_job};
 use runner_manager_store::{Gate, Live, Moment, RunnerFilter, Store};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use url::Url;
 
-use crate::carrier::Line;
 use crate::cloud::SimulatedCloud;
+use crate::github::{self, InProcessTransport};
 use crate::plan::{Plan, PoolPlan, Source};
 use crate::planner::Planner;
 use crate::trace::Trace;
-use crate::world::{Phase, Stop, Tally, World};
+use crate::world::{Phase, Stop, Tally, Webhook, World};
 
 /// What a run came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,7 +67,7 @@ async fn simulate(plan: Plan, watch: Watch) -> Result<Outcome> {
     let mut trace = Trace::default();
     trace.print = watch == Watch::Print;
     trace.keep = watch != Watch::Nothing;
-    let world = World::new(plan, trace);
+    let world = World::new(plan, trace)?;
     let store = Store::in_memory(gate(&world))?;
     let turning = tokio::spawn(world.clone().turn());
     let mut lives = world.plan.crashes;
@@ -101,7 +100,10 @@ async fn simulate(plan: Plan, watch: Watch) -> Result<Outcome> {
         last: state.trace.last(),
         digest: state.trace.digest(),
         lasted: world.elapsed(),
-        tally: state.tally,
+        tally: Tally {
+            faults: state.tally.faults + world.github.faults_hit(),
+            ..state.tally
+        },
     })
 }
 
@@ -154,7 +156,10 @@ enum End {
 
 /// One manager's life.
 async fn live(world: &Arc<World>, store: &Store) -> Result<End> {
-    let github = GitHub::over(Arc::new(Line(world.clone())), github_config())?;
+    let github = GitHub::over(
+        Arc::new(InProcessTransport(world.clone())),
+        github::config(),
+    )?;
     let seed = world.state().rng.random();
     let config = FleetConfig {
         poll_interval: world.plan.poll,
@@ -194,7 +199,7 @@ async fn work(
     world: &Arc<World>,
     store: &Store,
     fleet: &Arc<Fleet>,
-    mut webhooks: mpsc::UnboundedReceiver<Vec<u8>>,
+    mut webhooks: mpsc::UnboundedReceiver<Webhook>,
 ) {
     let mut deliveries = JoinSet::new();
     let mut look = tokio::time::interval(Duration::from_secs(5));
@@ -202,8 +207,8 @@ async fn work(
     loop {
         tokio::select! {
             biased;
-            Some(body) = webhooks.recv() => {
-                deliveries.spawn(deliver(fleet.clone(), body));
+            Some(webhook) = webhooks.recv() => {
+                deliveries.spawn(deliver(fleet.clone(), webhook));
             }
             Some(_) = deliveries.join_next() => {}
             _ = look.tick() => {
@@ -269,13 +274,10 @@ async fn reload(world: &Arc<World>, fleet: &Fleet, now: Configured) -> Configure
     }
 }
 
-async fn deliver(fleet: Arc<Fleet>, body: Vec<u8>) {
-    let delivery = serde_json::from_slice::<serde_json::Value>(&body)
-        .map(|body| body["delivery"].as_str().unwrap_or_default().to_owned())
-        .unwrap_or_default();
-    if let Ok(Some(event)) = workflow_job(&body) {
+async fn deliver(fleet: Arc<Fleet>, webhook: Webhook) {
+    if let Ok(Some(event)) = workflow_job(&webhook.body) {
         // GitHub does not send again what failed.
-        let _ = fleet.deliver(&delivery, event).await;
+        let _ = fleet.deliver(&webhook.guid, event).await;
     }
 }
 
@@ -313,16 +315,15 @@ fn complaints(world: &World) -> Vec<String> {
     if state.to_come > 0 {
         left.push(format!("{} jobs are to come", state.to_come));
     }
-    if let Some(run) = state.hub.open_runs.keys().next() {
+    if state.jobs.unfinished() > 0 {
         left.push(format!(
-            "{} jobs wait, and run {run} is not done",
-            state.hub.queued.len()
+            "{} jobs wait, and {} are not done",
+            state.jobs.waiting(),
+            state.jobs.unfinished()
         ));
     }
-    let mut registered: BTreeMap<u64, &str> = BTreeMap::new();
-    for runner in state.hub.runners.values() {
-        registered.insert(runner.id, &runner.name);
-    }
+    let runners = world.github.runners().into_iter();
+    let mut registered: BTreeMap<u64, String> = runners.map(|r| (r.id, r.name)).collect();
     for (pool, cloud) in world.plan.pools.iter().zip(&state.clouds) {
         let idle = cloud.values().filter(|m| m.phase == Phase::Listening);
         let (idle, all) = (idle.count(), cloud.len());
@@ -342,12 +343,6 @@ fn complaints(world: &World) -> Vec<String> {
     left
 }
 
-fn github_config() -> GitHubConfig {
-    #[expect(clippy::expect_used, reason = "a constant")]
-    let url = Url::parse("http://127.0.0.1:9").expect("a valid URL");
-    GitHubConfig::new(url, Auth::Token(Secret::new("simulated")))
-}
-
 fn pools(world: &Arc<World>) -> Result<Vec<PoolConfig>> {
     let plans = world.plan.pools.iter().enumerate();
     plans
@@ -356,7 +351,7 @@ fn pools(world: &Arc<World>) -> Result<Vec<PoolConfig>> {
 }
 
 fn planner(world: &Arc<World>, pool: usize, plan: &PoolPlan) -> PlannerConfig {
-    let url = github_config().url;
+    let url = github::config().url;
     let carrier = Planner {
         world: world.clone(),
         pool,

@@ -1,6 +1,8 @@
 //! Everything outside the manager: GitHub, the clouds, the users with their jobs, and fate.
 
+mod account;
 mod events;
+mod jobs;
 mod machine;
 mod need;
 
@@ -11,19 +13,19 @@ use std::time::Duration;
 use futures::FutureExt;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use runner_manager_core::{Clock, RunnerName};
+use runner_manager_core::{Result, RunnerName};
+use runner_manager_github_sim::InProcess;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
 use crate::clock::VirtualClock;
-use crate::hub::Hub;
+use crate::github::{self, Inbox};
 use crate::plan::{Faults, Plan};
 use crate::trace::Trace;
-pub(crate) use events::{Event, job_json};
+pub(crate) use events::Event;
+use jobs::Jobs;
 pub(crate) use machine::{Machine, Phase};
 use need::Need;
-
-const SECOND: Duration = Duration::from_secs(1);
 
 /// How the manager stops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,7 +57,7 @@ pub struct Tally {
 
 pub(crate) struct State {
     pub(crate) rng: StdRng,
-    pub(crate) hub: Hub,
+    pub(crate) jobs: Jobs,
     /// The machines of each pool.
     pub(crate) clouds: Vec<BTreeMap<RunnerName, Machine>>,
     /// Every name that ever had a machine.
@@ -70,33 +72,43 @@ pub(crate) struct State {
     unheard: Vec<(Instant, u64)>,
     /// When something last happened after which runners are replaced before they are gone.
     pub(crate) excused: Option<Instant>,
-    /// Until when GitHub answers nothing.
-    github_down: Option<Instant>,
     pub(crate) to_come: usize,
     pub(crate) tally: Tally,
     pub(crate) trace: Trace,
     pub(crate) violation: Option<String>,
     /// Where webhooks go while a manager listens.
-    pub(crate) listener: Option<mpsc::UnboundedSender<Vec<u8>>>,
+    pub(crate) listener: Option<mpsc::UnboundedSender<Webhook>>,
+}
+
+/// A webhook as it comes to the manager.
+#[derive(Debug, Clone)]
+pub(crate) struct Webhook {
+    pub(crate) guid: String,
+    pub(crate) body: Vec<u8>,
 }
 
 pub(crate) struct World {
     pub(crate) plan: Plan,
+    pub(crate) github: InProcess,
+    inbox: Arc<Inbox>,
     pub(crate) clock: VirtualClock,
     calm_from: Instant,
     state: Mutex<State>,
     rescheduled: Notify,
     stopped: Notify,
-    /// Tells when the queue of a scale set may have something.
+    /// Tells when something became of a job.
     pub(crate) news: Notify,
 }
 
 impl World {
-    pub(crate) fn new(plan: Plan, trace: Trace) -> Arc<Self> {
+    pub(crate) fn new(plan: Plan, trace: Trace) -> Result<Arc<Self>> {
         let now = Instant::now();
+        let clock = VirtualClock(now);
+        let inbox = Arc::new(Inbox::default());
+        let github = github::start(&plan, Arc::new(clock), inbox.clone())?;
         let state = State {
             rng: StdRng::seed_from_u64(plan.seed ^ 0x5EED),
-            hub: Hub::default(),
+            jobs: Jobs::default(),
             clouds: plan.pools.iter().map(|_| BTreeMap::new()).collect(),
             used: HashSet::new(),
             agenda: BTreeMap::new(),
@@ -106,7 +118,6 @@ impl World {
             needs: plan.pools.iter().map(|_| Need::default()).collect(),
             unheard: Vec::new(),
             excused: None,
-            github_down: None,
             to_come: plan.jobs,
             tally: Tally::default(),
             trace,
@@ -116,18 +127,24 @@ impl World {
         let world = Self {
             calm_from: now + plan.arrivals,
             plan,
-            clock: VirtualClock(now),
+            github,
+            inbox,
+            clock,
             state: Mutex::new(state),
             rescheduled: Notify::new(),
             stopped: Notify::new(),
             news: Notify::new(),
         };
         world.schedule_arrivals();
-        Arc::new(world)
+        Ok(Arc::new(world))
     }
 
+    /// The state, in which all is accounted for that has happened in GitHub. While it is locked
+    /// GitHub may be called.
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        self.account(&mut state);
+        state
     }
 
     /// How long the run has lasted.
@@ -166,21 +183,6 @@ impl World {
         }
         state.tally.faults += 1;
         true
-    }
-
-    /// Whether GitHub is down, which lasts some minutes once it begins.
-    pub(crate) fn is_github_down(&self, state: &mut State) -> bool {
-        let now = Instant::now();
-        if state.github_down.is_some_and(|until| now < until) {
-            return !self.is_calm();
-        }
-        let begins = self.strikes(state, |f| f.github_down);
-        if begins {
-            let pause = self.between(state, SECOND * 60..SECOND * 600);
-            state.github_down = Some(now + pause);
-            self.note(state, format_args!("GitHub is down for {pause:?}"));
-        }
-        begins
     }
 
     /// A place at which the manager may be cut off. Past the cut nothing of it goes on.
@@ -228,9 +230,5 @@ impl World {
     pub(crate) async fn lag(&self, milliseconds: std::ops::Range<u64>) {
         let pause = self.state().rng.random_range(milliseconds);
         tokio::time::sleep(Duration::from_millis(pause)).await;
-    }
-
-    pub(crate) fn now(&self) -> jiff::Timestamp {
-        self.clock.now()
     }
 }

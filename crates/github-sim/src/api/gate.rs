@@ -83,12 +83,12 @@ pub(crate) async fn by_app(
 }
 
 /// What every answer has: a request id, the API's version.
-pub(crate) async fn etag(State(_): State<Shared>, request: Request, next: Next) -> Response {
+pub(crate) async fn etag(State(core): State<Shared>, request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     let headers = response.headers_mut();
     let version = HeaderValue::from_static("github.v3; format=json");
     headers.insert("x-github-media-type", version);
-    if let Ok(id) = HeaderValue::from_str(&crate::core::guid()) {
+    if let Ok(id) = HeaderValue::from_str(&core.environment.rng.guid()) {
         headers.insert("x-github-request-id", id);
     }
     response

@@ -18,7 +18,7 @@ const MAX_LIFE: i64 = 600;
 pub(crate) fn check(core: &Core, proof: &str) -> Result<usize, Failure> {
     let mut refused = Failure::unauthorized("Integration not found");
     for (place, app) in core.config.apps.iter().enumerate() {
-        match check_of(app, proof) {
+        match check_of(app, proof, core.now()) {
             Ok(()) => return Ok(place),
             Err(why) => refused = why,
         }
@@ -26,7 +26,7 @@ pub(crate) fn check(core: &Core, proof: &str) -> Result<usize, Failure> {
     Err(refused)
 }
 
-fn check_of(app: &AppConfig, proof: &str) -> Result<(), Failure> {
+fn check_of(app: &AppConfig, proof: &str, now: Timestamp) -> Result<(), Failure> {
     let key = DecodingKey::from_rsa_pem(app.public_key_pem.as_bytes()).map_err(|_| {
         Failure::unauthorized("the simulator's public key is not an RSA key in PEM")
     })?;
@@ -38,7 +38,7 @@ fn check_of(app: &AppConfig, proof: &str) -> Result<(), Failure> {
     let claims = decode::<Value>(proof, &key, &rules)
         .map_err(|_| Failure::unauthorized("A JSON web token could not be decoded"))?
         .claims;
-    judge(&claims, app.id, Timestamp::now().as_second()).map_err(Failure::unauthorized)
+    judge(&claims, app.id, now.as_second()).map_err(Failure::unauthorized)
 }
 
 fn judge(claims: &Value, app: u64, now: i64) -> Result<(), &'static str> {

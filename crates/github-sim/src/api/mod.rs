@@ -19,7 +19,9 @@ use axum::routing::{get, post};
 use crate::core::Shared;
 
 pub(crate) use gate::token as bearer;
+pub(crate) use pages::parameter;
 pub(crate) use runners::{refuse, settings};
+pub(crate) use service::refused as token_refused;
 
 /// The API under `/api/v3`.
 pub(crate) fn routes(core: &Shared) -> Router {

@@ -24,9 +24,17 @@ fn number(uri: &Uri, name: &str, default: usize) -> usize {
     given.filter(|&n| n > 0).unwrap_or(default)
 }
 
-/// One page of a list as GitHub wraps it, with its `link` header.
-pub(crate) fn wrapped(core: &Core, uri: &Uri, field: &str, items: &[Value]) -> Answer {
+/// One page of a list as GitHub wraps it, with its `link` header. Only what is on the page is
+/// given its shape.
+pub(crate) fn wrapped<T>(
+    core: &Core,
+    uri: &Uri,
+    field: &str,
+    items: &[T],
+    shape: impl Fn(&T) -> Value,
+) -> Answer {
     let (page, links) = cut(core, uri, items);
+    let page: Vec<Value> = page.iter().map(shape).collect();
     linked(
         ok(json!({ "total_count": items.len(), field: page }))?,
         links,
@@ -46,7 +54,7 @@ fn linked(mut response: Response, links: Option<String>) -> Answer {
     Ok(response)
 }
 
-fn cut<'a>(core: &Core, uri: &Uri, items: &'a [Value]) -> (&'a [Value], Option<String>) {
+fn cut<'a, T>(core: &Core, uri: &Uri, items: &'a [T]) -> (&'a [T], Option<String>) {
     let size = number(uri, "per_page", PER_PAGE.0).min(PER_PAGE.1);
     let page = number(uri, "page", 1);
     let from = page.saturating_sub(1).saturating_mul(size).min(items.len());

@@ -178,12 +178,11 @@ pub(crate) async fn list(State(core): State<Shared>, scope: InScope, uri: Uri) -
         let same = |name: &String| r.name.eq_ignore_ascii_case(name);
         name.as_ref().is_none_or(same)
     };
-    let items: Vec<Value> = {
-        let state = core.state();
-        let found = state.runners_of(&scope.0).filter(wanted);
-        found.map(shapes::runner).collect()
-    };
-    pages::wrapped(&core, &uri, "runners", &items)
+    let state = core.state();
+    let items: Vec<&Runner> = state.runners_of(&scope.0).filter(wanted).collect();
+    pages::wrapped(&core, &uri, "runners", &items, |runner| {
+        shapes::runner(runner)
+    })
 }
 
 /// `GET …/runners/{id}`.
@@ -204,9 +203,8 @@ pub(crate) async fn delete(State(core): State<Shared>, scope: InScope, Id(id): I
 pub(crate) async fn groups(State(core): State<Shared>, scope: InScope, uri: Uri) -> Answer {
     let names = core.state().groups().to_vec();
     let base = format!("{}/{}", core.api_url(), scope.0.api_path());
-    let items: Vec<Value> = (1..)
-        .zip(&names)
-        .map(|(id, name): (u64, _)| shapes::group(&base, id, name))
-        .collect();
-    pages::wrapped(&core, &uri, "runner_groups", &items)
+    let items: Vec<(u64, &String)> = (1..).zip(&names).collect();
+    pages::wrapped(&core, &uri, "runner_groups", &items, |(id, name)| {
+        shapes::group(&base, *id, name)
+    })
 }

@@ -66,6 +66,11 @@ fn unauthorized() -> Exception {
     )
 }
 
+/// The answer to a token that is not good any more.
+pub(crate) fn refused() -> Response {
+    unauthorized().into_response()
+}
+
 /// The routes of the service: each scope is a tenant of its own.
 pub(crate) fn routes(core: &Shared) -> Router<Shared> {
     let sets = "/_apis/runtime/runnerscalesets";

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use crate::core::Core;
-use crate::state::{Job, Runner};
+use crate::state::{Job, Run, Runner};
 
 /// The commit that every run is of.
 const SHA: &str = "6dcb09b5b57875f334f61aebed695e2e4193db5e";
@@ -99,11 +99,11 @@ pub(crate) fn job(url: &str, job: &Job) -> Value {
 }
 
 /// A workflow run.
-pub(crate) fn run(core: &Core, job: &Job) -> Value {
+pub(crate) fn run(core: &Core, all: &Run<'_>) -> Value {
+    let job = all.first;
     let (repo, run) = (&job.spec.repo, job.run_id());
     let api = format!("{}/repos/{repo}", core.api_url());
     let url = format!("{api}/actions/runs/{run}");
-    let changed = job.completed_at.or(job.started_at).unwrap_or(job.queued_at);
     let workflow = number(&job.spec.workflow);
     let author = json!({ "name": "Octo Cat", "email": "octocat@example.com" });
     json!({
@@ -117,14 +117,14 @@ pub(crate) fn run(core: &Core, job: &Job) -> Value {
         "run_number": job.id,
         "run_attempt": 1,
         "event": job.spec.event,
-        "status": job.status.as_str(),
-        "conclusion": job.conclusion.map(crate::Conclusion::as_str),
+        "status": all.status.as_str(),
+        "conclusion": all.conclusion.map(crate::Conclusion::as_str),
         "workflow_id": workflow,
         "url": url,
         "html_url": format!("{}/{repo}/actions/runs/{run}", core.url),
         "pull_requests": [],
         "created_at": time(job.queued_at),
-        "updated_at": time(changed),
+        "updated_at": time(all.changed_at),
         "run_started_at": time(job.queued_at),
         "jobs_url": format!("{url}/jobs"),
         "logs_url": format!("{url}/logs"),

@@ -102,7 +102,7 @@ pub(super) fn nonce(root: &Path) -> Result<String, String> {
     {
         return Ok(known);
     }
-    let nonce = crate::core::random(32);
+    let nonce = crate::environment::Environment::default().rng.text(32);
     write(&path, nonce.as_bytes()).map_err(|e| format!("cannot write {}: {e}", path.display()))?;
     Ok(nonce)
 }

@@ -1,12 +1,19 @@
 //! Jobs, and who runs them.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 
-use super::State;
-use crate::{Conclusion, JobSpec, JobStatus, JobView};
+use super::runners::Listener;
+use super::{Event, State};
+use crate::{Conclusion, JobSpec, JobStatus, JobView, RunnerChoice};
 
 /// The most jobs that wait or run at once, and the most that are remembered.
 const MAX_JOBS: usize = 10_000;
+/// What is added to a job's id to be the id of a run that holds this job only.
+const OWN_RUNS: u64 = 5_000_000;
+/// What is added to the number of a run that holds several jobs.
+const NUMBERED_RUNS: u64 = 1 << 40;
 
 /// A job.
 #[derive(Debug, Clone)]
@@ -29,9 +36,12 @@ pub(crate) struct Job {
 }
 
 impl Job {
-    /// The id of its workflow run, which holds this job only.
+    /// The id of its workflow run.
     pub(crate) fn run_id(&self) -> u64 {
-        self.id + 5_000_000
+        match self.spec.run {
+            Some(run) => run.saturating_add(NUMBERED_RUNS),
+            None => self.id + OWN_RUNS,
+        }
     }
 
     /// The runner, once it has picked the job up.
@@ -58,13 +68,59 @@ impl Job {
     }
 }
 
+/// A workflow run: what its jobs say together.
+#[derive(Debug, Clone)]
+pub(crate) struct Run<'a> {
+    pub(crate) first: &'a Job,
+    pub(crate) jobs: Vec<&'a Job>,
+    pub(crate) status: JobStatus,
+    pub(crate) conclusion: Option<Conclusion>,
+    pub(crate) changed_at: Timestamp,
+}
+
+impl<'a> Run<'a> {
+    fn of(jobs: impl Iterator<Item = &'a Job>) -> Option<Self> {
+        let jobs: Vec<&Job> = jobs.collect();
+        let first = *jobs.first()?;
+        let any = |status| jobs.iter().any(|job| job.status == status);
+        let status = if any(JobStatus::InProgress) {
+            JobStatus::InProgress
+        } else if any(JobStatus::Queued) {
+            JobStatus::Queued
+        } else {
+            JobStatus::Completed
+        };
+        let ended = |conclusion| jobs.iter().any(|job| job.conclusion == Some(conclusion));
+        let mut worst = [Conclusion::Failure, Conclusion::Cancelled].into_iter();
+        let worst = worst.find(|conclusion| ended(*conclusion));
+        let is_over = status == JobStatus::Completed;
+        let conclusion = is_over.then(|| worst.unwrap_or(Conclusion::Success));
+        let changed = jobs
+            .iter()
+            .map(|job| job.completed_at.or(job.started_at).unwrap_or(job.queued_at));
+        let changed_at = changed.max().unwrap_or(first.queued_at);
+        Some(Self {
+            first,
+            jobs,
+            status,
+            conclusion,
+            changed_at,
+        })
+    }
+
+    fn is(&self, word: &str) -> bool {
+        let conclusion = self.conclusion.map(Conclusion::as_str);
+        self.status.as_str() == word || conclusion == Some(word)
+    }
+}
+
 impl State {
     /// Queues a job; none when too many wait or run.
     pub(crate) fn queue_job(&mut self, mut spec: JobSpec) -> Option<u64> {
         if self.jobs.len() >= MAX_JOBS {
             let over = |job: &&Job| job.status == JobStatus::Completed;
             let oldest = self.jobs.values().find(over)?.id;
-            self.jobs.remove(&oldest);
+            self.forget_job(oldest);
         }
         let id = self.next_job;
         self.next_job += 1;
@@ -82,23 +138,60 @@ impl State {
             scale_set: None,
             assigned: false,
             assigned_at: None,
-            queued_at: Timestamp::now(),
+            queued_at: self.now(),
             runner_online_at: None,
             started_at: None,
             completed_at: None,
         };
+        self.runs.entry(job.run_id()).or_default().push(id);
         self.jobs.insert(id, job);
+        self.open.insert(id);
+        self.waiting.insert(id);
         self.event("queued", id);
         Some(id)
+    }
+
+    fn forget_job(&mut self, id: u64) {
+        let Some(job) = self.jobs.remove(&id) else {
+            return;
+        };
+        if let Some(jobs) = self.runs.get_mut(&job.run_id()) {
+            jobs.retain(|known| *known != id);
+            if jobs.is_empty() {
+                self.runs.remove(&job.run_id());
+            }
+        }
     }
 
     pub(crate) fn job(&self, id: u64) -> Option<&Job> {
         self.jobs.get(&id)
     }
 
-    pub(crate) fn jobs_of<'a>(&'a self, repo: &'a str) -> impl Iterator<Item = &'a Job> {
-        let of = |job: &&Job| job.spec.repo.eq_ignore_ascii_case(repo);
-        self.jobs.values().filter(of)
+    /// The jobs that wait or run.
+    pub(super) fn open_jobs(&self) -> impl Iterator<Item = &Job> {
+        self.open.iter().filter_map(|id| self.jobs.get(id))
+    }
+
+    /// A workflow run of a repository.
+    pub(crate) fn run(&self, repo: &str, id: u64) -> Option<Run<'_>> {
+        let jobs = self.runs.get(&id)?;
+        let jobs = jobs.iter().filter_map(|id| self.jobs.get(id));
+        Run::of(jobs.filter(|job| job.spec.repo.eq_ignore_ascii_case(repo)))
+    }
+
+    /// The workflow runs of a repository with this status or conclusion, newest first.
+    pub(crate) fn runs_of(&self, repo: &str, status: Option<&str>) -> Vec<Run<'_>> {
+        let unfinished = [JobStatus::Queued, JobStatus::InProgress].map(JobStatus::as_str);
+        let ids: BTreeSet<u64> = match status {
+            // Of many runs only few are not over.
+            Some(status) if unfinished.contains(&status) => {
+                self.open_jobs().map(Job::run_id).collect()
+            }
+            _ => self.runs.keys().copied().collect(),
+        };
+        let runs = ids.iter().rev().filter_map(|id| self.run(repo, *id));
+        runs.filter(|run| status.is_none_or(|status| run.is(status)))
+            .collect()
     }
 
     /// Cancels a job. One that runs is over for GitHub at once; its runner hears of it.
@@ -120,30 +213,71 @@ impl State {
     }
 
     /// Gives waiting jobs, oldest first, to free runners.
-    pub(crate) fn assign(&mut self) {
-        if !self.runners.values().any(super::Runner::is_free) {
+    pub(crate) fn assign(&mut self, choice: RunnerChoice) {
+        let free = self.runners.values().filter(|runner| runner.is_free());
+        let mut free: Vec<u64> = free.map(|runner| runner.id).collect();
+        if free.is_empty() || self.waiting.is_empty() {
             return;
         }
-        let waiting = |job: &&mut Job| job.status == JobStatus::Queued && job.runner.is_none();
-        for job in self.jobs.values_mut().filter(waiting) {
-            let fits = |runner: &&mut super::Runner| {
-                runner.is_free()
-                    && runner.scale_set == job.scale_set
-                    && (job.assigned || job.scale_set.is_none())
-                    && runner.scope.serves(&job.spec.repo)
-                    && (job.scale_set.is_some() || runner.has_labels(&job.spec.labels))
+        let waiting: Vec<u64> = self.waiting.iter().copied().collect();
+        for job in waiting {
+            let fitting: Vec<u64> = free
+                .iter()
+                .filter(|id| self.fits(**id, job))
+                .copied()
+                .collect();
+            let chosen = match choice {
+                RunnerChoice::Random if fitting.len() > 1 => {
+                    fitting.get(self.environment.rng.below(fitting.len()))
+                }
+                RunnerChoice::Oldest | RunnerChoice::Random => fitting.first(),
             };
-            if let Some(runner) = self.runners.values_mut().find(fits) {
-                runner.job = Some(job.id);
-                job.runner = Some((runner.id, runner.name.clone(), runner.group_id));
-                job.runner_online_at = runner.online_at;
-                runner.notify.notify_waiters();
+            let Some(&runner) = chosen else { continue };
+            free.retain(|id| *id != runner);
+            self.give(job, runner);
+            if free.is_empty() {
+                return;
             }
+        }
+    }
+
+    fn fits(&self, runner: u64, job: u64) -> bool {
+        let (Some(runner), Some(job)) = (self.runners.get(&runner), self.jobs.get(&job)) else {
+            return false;
+        };
+        runner.scale_set == job.scale_set
+            && (job.assigned || job.scale_set.is_none())
+            && runner.scope.serves(&job.spec.repo)
+            && (job.scale_set.is_some() || runner.has_labels(&job.spec.labels))
+    }
+
+    fn give(&mut self, id: u64, runner: u64) {
+        let (Some(job), Some(runner)) = (self.jobs.get_mut(&id), self.runners.get_mut(&runner))
+        else {
+            return;
+        };
+        runner.job = Some(id);
+        job.runner = Some((runner.id, runner.name.clone(), runner.group_id));
+        job.runner_online_at = runner.online_at;
+        self.waiting.remove(&id);
+        let session = runner.session.as_ref();
+        let begins = session.is_some_and(|session| session.listener == Listener::InProcess);
+        let runner = runner.id;
+        self.wake(runner);
+        if begins {
+            self.begin(runner, id);
+        }
+    }
+
+    fn wake(&self, runner: u64) {
+        if let Some(runner) = self.runners.get(&runner) {
+            runner.notify.notify_waiters();
         }
     }
 
     /// The runner has begun the job. False when the job is not its own any more.
     pub(crate) fn begin(&mut self, runner: u64, job: u64) -> bool {
+        let now = self.now();
         let Some(job) = self.jobs.get_mut(&job) else {
             return false;
         };
@@ -153,7 +287,7 @@ impl State {
         }
         let id = job.id;
         if job.started_at.is_none() {
-            job.started_at = Some(Timestamp::now());
+            job.started_at = Some(now);
             job.status = JobStatus::InProgress;
             self.event("in_progress", id);
             self.tell_set("JobStarted", id);
@@ -178,7 +312,7 @@ impl State {
     }
 
     /// The runner is gone: a job that it had begun has failed, another waits again.
-    pub(super) fn lose(&mut self, runner: u64) {
+    pub(crate) fn lose(&mut self, runner: u64) {
         let Some(runner) = self.runners.get_mut(&runner) else {
             return;
         };
@@ -190,6 +324,9 @@ impl State {
         };
         if job.started_at.is_none() {
             job.runner = None;
+            if job.status == JobStatus::Queued {
+                self.waiting.insert(id);
+            }
             return;
         }
         runner.spent = runner.ephemeral;
@@ -198,21 +335,24 @@ impl State {
     }
 
     fn complete(&mut self, id: u64, conclusion: Conclusion, reason: Option<&'static str>) {
+        let now = self.now();
         let open = |job: &&mut Job| job.status != JobStatus::Completed;
         let Some(job) = self.jobs.get_mut(&id).filter(open) else {
             return;
         };
+        self.open.remove(&id);
+        self.waiting.remove(&id);
         job.status = JobStatus::Completed;
         job.conclusion = Some(conclusion);
         job.reason = reason;
-        job.completed_at = Some(Timestamp::now());
+        job.completed_at = Some(now);
         self.event("completed", id);
         self.tell_set("JobCompleted", id);
     }
 
     fn event(&mut self, action: &'static str, id: u64) {
         if let Some(job) = self.jobs.get(&id) {
-            self.events.push((action, Box::new(job.clone())));
+            self.events.push(Event::Job(action, Box::new(job.clone())));
         }
     }
 }

@@ -7,19 +7,25 @@ mod scope;
 mod sessions;
 mod tokens;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
+use crate::environment::Environment;
 use crate::{JobView, RunnerView, SimConfig, Snapshot};
 
-pub(crate) use jobs::Job;
+pub(crate) use jobs::{Job, Run};
 pub(crate) use runners::{NewRunner, Refusal, Runner, check_request};
 pub(crate) use scale_sets::{NewScaleSet, ScaleSet};
 pub(crate) use scope::Scope;
 pub(crate) use sessions::{Opened, Work};
 pub(crate) use tokens::{Purpose, Spent};
 
-/// A `workflow_job` event: its action and the job as it then was.
-pub(crate) type Event = (&'static str, Box<Job>);
+/// What happened.
+pub(crate) enum Event {
+    /// A `workflow_job` event: its action and the job as it then was.
+    Job(&'static str, Box<Job>),
+    /// A client deleted the registration of this name.
+    RunnerDeleted(String),
+}
 
 /// Everything that the simulated GitHub remembers.
 pub(crate) struct State {
@@ -27,18 +33,24 @@ pub(crate) struct State {
     groups: Vec<String>,
     runners: BTreeMap<u64, Runner>,
     jobs: BTreeMap<u64, Job>,
+    /// The jobs that are not completed, and those of them that no runner has.
+    open: BTreeSet<u64>,
+    waiting: BTreeSet<u64>,
+    /// The jobs of each workflow run.
+    runs: BTreeMap<u64, Vec<u64>>,
     scale_sets: BTreeMap<u64, ScaleSet>,
-    tokens: HashMap<String, tokens::Issued>,
-    spending: HashMap<String, tokens::Spending>,
+    tokens: BTreeMap<String, tokens::Issued>,
+    spending: BTreeMap<String, tokens::Spending>,
     next_runner: u64,
     next_scale_set: u64,
     next_job: u64,
     registrations_created: u64,
     events: Vec<Event>,
+    environment: Environment,
 }
 
 impl State {
-    pub(crate) fn new(config: &SimConfig) -> Self {
+    pub(crate) fn new(config: &SimConfig, environment: Environment) -> Self {
         let mut state = Self {
             scopes: Vec::new(),
             groups: std::iter::once("Default".to_owned())
@@ -46,14 +58,18 @@ impl State {
                 .collect(),
             runners: BTreeMap::new(),
             jobs: BTreeMap::new(),
+            open: BTreeSet::new(),
+            waiting: BTreeSet::new(),
+            runs: BTreeMap::new(),
             scale_sets: BTreeMap::new(),
-            tokens: HashMap::new(),
-            spending: HashMap::new(),
+            tokens: BTreeMap::new(),
+            spending: BTreeMap::new(),
             next_runner: 1,
             next_scale_set: 1,
             next_job: 1_001,
             registrations_created: 0,
             events: Vec::new(),
+            environment,
         };
         for org in &config.orgs {
             state.add_scope(Scope::Org(org.clone()));
@@ -95,6 +111,10 @@ impl State {
 
     pub(crate) fn registrations_created(&self) -> u64 {
         self.registrations_created
+    }
+
+    fn now(&self) -> jiff::Timestamp {
+        self.environment.clock.now()
     }
 
     pub(crate) fn take_events(&mut self) -> Vec<Event> {

@@ -1,17 +1,27 @@
 //! Registrations.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use jiff::Timestamp;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
-use super::{Scope, State};
+use super::{Event, Scope, State};
 use crate::RunnerView;
-use crate::core::random;
 
 /// GitHub's own bound.
 const MAX_RUNNERS: usize = 10_000;
+
+/// Where a listener is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Listener {
+    /// It speaks to the simulator over HTTP.
+    Remote,
+    /// It is simulated by the program that holds the simulator.
+    InProcess,
+    /// It was, and is gone without a word.
+    Vanished,
+}
 
 /// A runner that listens.
 pub(crate) struct Session {
@@ -21,6 +31,7 @@ pub(crate) struct Session {
     pub(crate) last_seen: Instant,
     /// How many of its requests wait for an answer now.
     pub(crate) waiting: usize,
+    pub(crate) listener: Listener,
 }
 
 /// A registered runner.
@@ -75,7 +86,9 @@ impl Runner {
     }
 
     pub(crate) fn is_free(&self) -> bool {
-        self.is_online() && self.job.is_none() && !self.spent
+        let session = self.session.as_ref();
+        let listens = session.is_some_and(|session| session.listener != Listener::Vanished);
+        listens && self.job.is_none() && !self.spent
     }
 
     /// Whether all these labels are among its own, letter case aside.
@@ -142,14 +155,14 @@ impl State {
             labels: new.labels,
             group_id: new.group_id,
             ephemeral: new.ephemeral,
-            secret: random(40),
+            secret: self.environment.rng.text(40),
             jit: new.jit,
             first_nonce: None,
             session: None,
             scale_set: None,
             job: None,
             spent: false,
-            registered_at: Timestamp::now(),
+            registered_at: self.now(),
             online_at: None,
             notify: Arc::new(Notify::new()),
         };
@@ -177,7 +190,9 @@ impl State {
         if runner.job.is_some() {
             return Err(Refusal::Busy);
         }
+        let name = runner.name.clone();
         self.drop_runner(id);
+        self.events.push(Event::RunnerDeleted(name));
         Ok(())
     }
 
@@ -192,6 +207,7 @@ impl State {
 mod tests {
     use super::*;
     use crate::SimConfig;
+    use crate::environment::Environment;
 
     fn new(name: &str) -> NewRunner {
         NewRunner {
@@ -206,7 +222,7 @@ mod tests {
 
     #[test]
     fn names_are_unique_in_a_scope_whatever_their_case() {
-        let mut state = State::new(&SimConfig::default());
+        let mut state = State::new(&SimConfig::default(), Environment::default());
         let id = state.register(new("a")).map(|r| r.id).unwrap();
         assert_eq!(state.register(new("A")).err(), Some(Refusal::NameTaken));
         let scope = Scope::Org("other".into());
@@ -218,7 +234,7 @@ mod tests {
 
     #[test]
     fn labels_match_whatever_their_case() {
-        let mut state = State::new(&SimConfig::default());
+        let mut state = State::new(&SimConfig::default(), Environment::default());
         let runner = state.register(new("a")).unwrap();
         assert!(runner.has_labels(&["linux".into(), "X64".into()]));
         assert!(!runner.has_labels(&["linux".into(), "gpu".into()]));

@@ -1,14 +1,14 @@
 //! Runner scale sets: what is assigned to them, and the queues that tell of it.
 
-use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::{Job, NewRunner, Purpose, Refusal, Runner, Scope, State};
-use crate::core::guid;
-use crate::{Conclusion, JobStatus, ScaleSetView};
+use crate::{Conclusion, JobOffer, JobStatus, ScaleSetView};
 
 /// The most items in one message; GitHub's own bound.
 const MAX_ITEMS: usize = 50;
@@ -98,7 +98,7 @@ impl State {
             group_id: new.group_id,
             labels: new.labels,
             setting: new.setting,
-            created_on: Timestamp::now(),
+            created_on: self.now(),
             session: None,
             capacity: 0,
             pending: VecDeque::new(),
@@ -126,6 +126,15 @@ impl State {
         }
     }
 
+    /// Ends the session of this id, whichever queue has it.
+    pub(crate) fn end_session(&mut self, session: &str) {
+        let own = |set: &&mut ScaleSet| set.session.as_ref().is_some_and(|s| s.id == session);
+        if let Some(set) = self.scale_sets.values_mut().find(own) {
+            set.session = None;
+            set.capacity = 0;
+        }
+    }
+
     /// Opens the session of a queue. Another owner's stays until it has been silent.
     pub(crate) fn open_queue(
         &mut self,
@@ -140,7 +149,7 @@ impl State {
         {
             return Err(Refusal::NameTaken);
         }
-        let session = guid();
+        let session = self.environment.rng.guid();
         set.session = Some(QueueSession {
             id: session.clone(),
             owner: owner.to_owned(),
@@ -240,23 +249,20 @@ impl State {
     }
 
     /// Gives waiting jobs, oldest first, to scale sets that listen and have room.
-    pub(crate) fn offer(&mut self, acquire: bool) {
+    pub(crate) fn offer(&mut self, offer: JobOffer) {
         if self.scale_sets.values().all(|set| set.session.is_none()) {
             return;
         }
-        let mut taken: std::collections::HashMap<u64, usize> = std::collections::HashMap::new();
-        for job in self.jobs.values() {
-            if let Some(set) = job.scale_set
-                && job.status != JobStatus::Completed
-            {
-                *taken.entry(set).or_default() += 1;
-            }
+        let now = self.now();
+        let mut taken: BTreeMap<u64, usize> = BTreeMap::new();
+        for set in self.open_jobs().filter_map(|job| job.scale_set) {
+            *taken.entry(set).or_default() += 1;
         }
         let mut told = Vec::new();
-        let waits = |job: &&mut Job| {
-            job.status == JobStatus::Queued && job.runner.is_none() && job.scale_set.is_none()
-        };
-        for job in self.jobs.values_mut().filter(waits) {
+        for id in &self.waiting {
+            let Some(job) = self.jobs.get_mut(id).filter(|job| job.scale_set.is_none()) else {
+                continue;
+            };
             let fits = |set: &&ScaleSet| {
                 let has = |label: &String| {
                     let mut own = set.labels.iter().chain([&set.name]);
@@ -269,18 +275,22 @@ impl State {
             };
             if let Some(set) = self.scale_sets.values().find(fits) {
                 job.scale_set = Some(set.id);
-                job.assigned = !acquire;
-                job.assigned_at = Some(Timestamp::now());
+                job.assigned = match offer {
+                    JobOffer::Assigned => true,
+                    JobOffer::Available => false,
+                    JobOffer::Alternating => id % 2 == 0,
+                };
+                job.assigned_at = Some(now);
                 *taken.entry(set.id).or_default() += 1;
-                told.push(job.id);
+                let kind = if job.assigned {
+                    "JobAssigned"
+                } else {
+                    "JobAvailable"
+                };
+                told.push((kind, *id));
             }
         }
-        let kind = if acquire {
-            "JobAvailable"
-        } else {
-            "JobAssigned"
-        };
-        for job in told {
+        for (kind, job) in told {
             self.tell_set(kind, job);
         }
     }
@@ -297,8 +307,7 @@ impl State {
     }
 
     pub(crate) fn statistics(&self, id: u64) -> Value {
-        let open = |job: &&Job| job.scale_set == Some(id) && job.status != JobStatus::Completed;
-        let jobs = || self.jobs.values().filter(open);
+        let jobs = || self.open_jobs().filter(|job| job.scale_set == Some(id));
         let runners = || self.runners.values().filter(|r| r.scale_set == Some(id));
         json!({
             "totalAvailableJobs": jobs().filter(|job| !job.assigned).count(),

@@ -46,7 +46,15 @@ impl Scope {
     }
 
     pub(crate) fn is(&self, other: &Self) -> bool {
-        self.api_path().eq_ignore_ascii_case(&other.api_path())
+        match (self, other) {
+            (Self::Org(one), Self::Org(two)) | (Self::Enterprise(one), Self::Enterprise(two)) => {
+                one.eq_ignore_ascii_case(two)
+            }
+            (Self::Repo(owner, repo), Self::Repo(other_owner, other_repo)) => {
+                owner.eq_ignore_ascii_case(other_owner) && repo.eq_ignore_ascii_case(other_repo)
+            }
+            _ => false,
+        }
     }
 
     /// Whether its runners serve this repository. Every enterprise owns every organization.

@@ -1,15 +1,14 @@
 //! The listeners' sessions.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use jiff::Timestamp;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
-use super::runners::Session;
+use super::runners::{Listener, Session};
 use super::{Job, Runner, State};
 use crate::JobStatus;
-use crate::core::random;
 
 /// What came of a request for a session.
 #[derive(Debug, PartialEq, Eq)]
@@ -34,6 +33,7 @@ pub(crate) enum Work {
 impl State {
     /// Opens a session, or gives the one that this listener has already.
     pub(crate) fn open(&mut self, runner: u64, secret: &str, nonce: &str) -> Opened {
+        let now = self.now();
         let known = self.runners.get_mut(&runner);
         let Some(runner) = known.filter(|r| r.secret == secret && !r.spent) else {
             return Opened::Unknown;
@@ -49,16 +49,44 @@ impl State {
                 Opened::Session(session.id.clone())
             }
             empty => {
-                let id = random(32);
+                let id = self.environment.rng.text(32);
                 *empty = Some(Session {
                     id: id.clone(),
                     nonce: nonce.to_owned(),
                     last_seen: Instant::now(),
                     waiting: 0,
+                    listener: Listener::Remote,
                 });
-                runner.online_at.get_or_insert_with(Timestamp::now);
+                runner.online_at.get_or_insert(now);
                 Opened::Session(id)
             }
+        }
+    }
+
+    /// A listener within this process connects, which begins a job as soon as it is given one.
+    /// False when its registration is gone.
+    pub(crate) fn connect(&mut self, runner: u64) -> bool {
+        let now = self.now();
+        let known = self.runners.get_mut(&runner);
+        let Some(runner) = known.filter(|runner| !runner.spent) else {
+            return false;
+        };
+        runner.session = Some(Session {
+            id: self.environment.rng.text(32),
+            nonce: String::new(),
+            last_seen: Instant::now(),
+            waiting: 1,
+            listener: Listener::InProcess,
+        });
+        runner.online_at.get_or_insert(now);
+        true
+    }
+
+    /// A listener within this process is gone: it gets no job, and still shows as online.
+    pub(crate) fn vanish(&mut self, runner: u64) {
+        let runner = self.runners.get_mut(&runner);
+        if let Some(session) = runner.and_then(|runner| runner.session.as_mut()) {
+            session.listener = Listener::Vanished;
         }
     }
 
@@ -134,11 +162,12 @@ fn is_silent(runner: &Runner, silence: Duration) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::environment::Environment;
     use crate::state::{NewRunner, Scope};
-    use crate::{Conclusion, JobSpec, SimConfig};
+    use crate::{Conclusion, JobSpec, RunnerChoice, SimConfig};
 
     fn state() -> (State, u64, String) {
-        let mut state = State::new(&SimConfig::default());
+        let mut state = State::new(&SimConfig::default(), Environment::default());
         let new = NewRunner {
             scope: Scope::Org("acme".into()),
             name: "a".into(),
@@ -178,12 +207,12 @@ mod tests {
         let (mut state, id, secret) = state();
         let job = state.queue_job(JobSpec::new("acme/app", &["X"])).unwrap();
         let session = opened(&mut state, id, &secret);
-        state.assign();
+        state.assign(RunnerChoice::Oldest);
         assert!(matches!(state.work(&session), Work::Job(found) if found.id == job));
         state.close(&session);
         assert_eq!(state.job(job).unwrap().status, JobStatus::Queued);
         let session = opened(&mut state, id, &secret);
-        state.assign();
+        state.assign(RunnerChoice::Oldest);
         assert!(state.begin(id, job));
         state.end_silent(Duration::ZERO);
         assert!(matches!(state.work(&session), Work::Gone));

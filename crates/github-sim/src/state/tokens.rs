@@ -1,14 +1,14 @@
 //! Tokens that GitHub gives out, and what each has spent.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::{SignedDuration, Timestamp};
+use tokio::time::Instant;
 
 use super::{Scope, State};
 use crate::RateLimit;
-use crate::core::random;
 
 /// The most tokens that are remembered; the oldest go first.
 const MAX_TOKENS: usize = 20_000;
@@ -56,17 +56,18 @@ impl State {
                 self.tokens.remove(&name);
             }
         }
+        let rng = &self.environment.rng;
         let token = match purpose {
-            Purpose::Installation(_) => format!("ghs_{}", random(36)),
-            Purpose::Register(_) | Purpose::Remove(_) => random(29).to_uppercase(),
-            Purpose::Service(_) | Purpose::Queue(..) => proof(good_for),
+            Purpose::Installation(_) => format!("ghs_{}", rng.text(36)),
+            Purpose::Register(_) | Purpose::Remove(_) => rng.text(29).to_uppercase(),
+            Purpose::Service(_) | Purpose::Queue(..) => self.proof(good_for),
         };
         let expires = now + good_for;
         self.tokens
             .insert(token.clone(), Issued { purpose, expires });
         let ends = SignedDuration::try_from(good_for)
             .ok()
-            .and_then(|span| Timestamp::now().checked_add(span).ok());
+            .and_then(|span| self.now().checked_add(span).ok());
         (token, ends.unwrap_or(Timestamp::MAX))
     }
 
@@ -78,14 +79,14 @@ impl State {
 
     /// Takes this many calls (0 or 1) from a token's limit.
     pub(crate) fn spend(&mut self, token: &str, calls: u32, limit: RateLimit) -> Spent {
-        let now = Instant::now();
+        let (now, wall) = (Instant::now(), self.now());
         if self.spending.len() >= MAX_TOKENS {
             self.spending
                 .retain(|_, spending| now.duration_since(spending.since) < limit.window);
         }
         let fresh = || {
             let span = SignedDuration::try_from(limit.window).unwrap_or(SignedDuration::ZERO);
-            let end = Timestamp::now().checked_add(span);
+            let end = wall.checked_add(span);
             Spending {
                 since: now,
                 reset_at: end.unwrap_or(Timestamp::MAX),
@@ -114,27 +115,28 @@ impl State {
             spending.used = spending.used.saturating_sub(1);
         }
     }
-}
 
-/// A token in the form of a JWT that says when it ends. Nobody checks its signature: it is known
-/// by its text.
-fn proof(good_for: Duration) -> String {
-    let life = SignedDuration::try_from(good_for).unwrap_or(SignedDuration::ZERO);
-    let end = Timestamp::now().checked_add(life).unwrap_or(Timestamp::MAX);
-    let part = |value: serde_json::Value| URL_SAFE_NO_PAD.encode(value.to_string());
-    let head = part(serde_json::json!({ "alg": "RS256", "typ": "JWT" }));
-    let claims = part(serde_json::json!({ "exp": end.as_second() }));
-    format!("{head}.{claims}.{}", random(43))
+    /// A token in the form of a JWT that says when it ends. Nobody checks its signature: it is
+    /// known by its text.
+    fn proof(&self, good_for: Duration) -> String {
+        let life = SignedDuration::try_from(good_for).unwrap_or(SignedDuration::ZERO);
+        let end = self.now().checked_add(life).unwrap_or(Timestamp::MAX);
+        let part = |value: serde_json::Value| URL_SAFE_NO_PAD.encode(value.to_string());
+        let head = part(serde_json::json!({ "alg": "RS256", "typ": "JWT" }));
+        let claims = part(serde_json::json!({ "exp": end.as_second() }));
+        format!("{head}.{claims}.{}", self.environment.rng.text(43))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::SimConfig;
+    use crate::environment::Environment;
 
     #[test]
     fn tokens_end_and_limits_are_kept_per_token() {
-        let mut state = State::new(&SimConfig::default());
+        let mut state = State::new(&SimConfig::default(), Environment::default());
         let (token, _) = state.issue(Purpose::Installation(1), Duration::from_secs(9));
         assert_eq!(state.purpose(&token), Some(&Purpose::Installation(1)));
         let (dead, _) = state.issue(Purpose::Installation(1), Duration::ZERO);

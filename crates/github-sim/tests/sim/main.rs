@@ -5,6 +5,7 @@
 mod app;
 mod faults;
 mod hooks;
+mod in_process;
 mod jobs;
 mod program;
 mod rest;

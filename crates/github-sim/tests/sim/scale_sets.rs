@@ -7,7 +7,8 @@ use runner_manager_github::{
     GitHub, ScaleSetJobState, ScaleSetMessage, ScaleSetSession, ScaleSetSpec,
 };
 use runner_manager_github_sim::{
-    Conclusion, FaultAction, FaultRule, JobSpec, JobStatus, ScaleSetConfig, Sim, SimConfig,
+    Conclusion, FaultAction, FaultRule, JobOffer, JobSpec, JobStatus, ScaleSetConfig, Sim,
+    SimConfig,
 };
 
 use crate::support::{DEADLINE, REPO, client, folder, is, path, run};
@@ -153,7 +154,7 @@ async fn expired_tokens_byte_order_marks_and_lost_answers_cost_nothing() {
 #[tokio::test]
 async fn offered_jobs_are_acquired() {
     let scale_sets = ScaleSetConfig {
-        acquire: true,
+        offer: JobOffer::Available,
         queue_token_lifetime: Duration::from_millis(200),
         ..ScaleSetConfig::default()
     };

@@ -96,7 +96,7 @@ impl GitHub {
         call: impl Fn(&Base) -> Call,
     ) -> Result<Answer> {
         let (base, bearer) = self.connected(path).await?;
-        match self.0.caller.call(&call(&base), &bearer).await {
+        match self.0.rest.call(&call(&base), &bearer).await {
             Err(e) if e.kind() == ErrorKind::Unauthenticated => {
                 let slot = self.slot(path);
                 let mut kept = slot.lock().await;
@@ -106,7 +106,7 @@ impl GitHub {
                 }
                 drop(kept);
                 let (base, bearer) = self.connected(path).await?;
-                self.0.caller.call(&call(&base), &bearer).await
+                self.0.rest.call(&call(&base), &bearer).await
             }
             other => other,
         }
@@ -133,7 +133,7 @@ impl GitHub {
         let bearer = Bearer::remote(registration.token);
         let mut tried = 1;
         let answer = loop {
-            match self.0.caller.call(&call, &bearer).await {
+            match self.0.rest.call(&call, &bearer).await {
                 Err(e)
                     if tried < TRIES
                         && matches!(

@@ -147,7 +147,7 @@ impl ScaleSetSession {
                 Safety::Repeatable,
                 urls::needs(&self.path),
             );
-            match self.github.0.caller.call(&call, &self.bearer()).await {
+            match self.github.0.rest.call(&call, &self.bearer()).await {
                 Err(e) if e.kind() == ErrorKind::Unauthenticated && !renewed => {
                     self.renew().await?;
                 }
@@ -173,12 +173,12 @@ impl ScaleSetSession {
 
     /// Makes a call of the queue; once more with a new token when the old one has expired.
     async fn ask(&mut self, call: &Call) -> Result<Answer> {
-        let caller = &self.github.0.caller;
-        match caller.call(call, &self.bearer()).await {
+        let rest = &self.github.0.rest;
+        match rest.call(call, &self.bearer()).await {
             Err(e) if e.kind() == ErrorKind::Unauthenticated => {
                 self.renew().await?;
-                let caller = &self.github.0.caller;
-                caller.call(call, &self.bearer()).await
+                let rest = &self.github.0.rest;
+                rest.call(call, &self.bearer()).await
             }
             other => other,
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use runner_manager_core::RunnerName;
+use runner_manager_core::{Clock, RunnerName};
 use tokio::time::Instant;
 
 use super::{Event, State, World};
@@ -59,7 +59,7 @@ impl World {
         let machine = Machine {
             phase: Phase::Booting,
             runner,
-            created_at: self.now(),
+            created_at: self.clock.now(),
             born: Instant::now(),
             listens_since: None,
             doubted: false,
@@ -96,7 +96,7 @@ impl World {
             self.violate(state, &format!("{name} is made a second time"));
         }
         let deadline = limits.boot_deadline;
-        let may_serve = |m: &&Machine| !m.doubted && state.hub.runners.contains_key(&m.runner);
+        let may_serve = |m: &&Machine| !m.doubted && self.github.has_runner(m.runner);
         let live = state.clouds[pool].values().filter(may_serve);
         let free = live.filter(|m| match m.phase {
             Phase::Booting => m.born.elapsed() < deadline,
@@ -105,7 +105,7 @@ impl World {
         });
         let free: Vec<String> = free.map(|m| m.runner.to_string()).collect();
         state.unheard.retain(|(until, _)| Instant::now() <= *until);
-        let fits = |(_, job): &&(Instant, u64)| limits.fits(&state.hub.jobs[job].labels);
+        let fits = |(_, job): &&(Instant, u64)| state.jobs.has_labels(*job, |l| limits.fits(l));
         let unheard = state.unheard.iter().filter(fits).count();
         let needed = state.needs[pool].highest(self.old_news()) + unheard + limits.min_idle;
         // A flush replaces runners before they are gone.
@@ -200,7 +200,7 @@ impl World {
                 self.violate(&mut state, &format!("{name} is ended while job {job} runs"));
             }
             Phase::Listening => {
-                state.hub.silence(machine.runner);
+                self.github.vanish(machine.runner);
                 self.schedule_notice(&mut state, machine.runner);
             }
             Phase::Booting | Phase::Ended | Phase::Dead => {}
@@ -237,7 +237,7 @@ impl World {
                 &format!("{name} is stopped while job {job} runs"),
             );
         }
-        state.hub.silence(runner);
+        self.github.vanish(runner);
         self.schedule_notice(&mut state, runner);
     }
 

@@ -125,20 +125,19 @@ pub(super) async fn poll(
     let capacity = capacity.and_then(|value| value.to_str().ok()?.parse().ok());
     let capacity = capacity.unwrap_or(usize::MAX);
     let deadline = Instant::now() + core.config.scale_sets.patience.min(Duration::from_secs(50));
-    let mut changes = core.changes();
     let known = core.change(|state| state.advertise(id, &session, capacity));
     known.ok_or_else(|| gone("the session"))?;
     loop {
-        changes.mark_unchanged();
+        let changed = core.changed();
+        tokio::pin!(changed);
+        // What changes from here on is noticed, even before the wait.
+        changed.as_mut().enable();
         let message = core.state().message(id, &session, last);
-        match message.map_err(|()| gone("the session"))? {
-            Some(message) => return Ok(Json(message).into_response()),
-            None => {
-                let changed = timeout_at(deadline, changes.changed()).await;
-                if !matches!(changed, Ok(Ok(()))) {
-                    return Ok(StatusCode::ACCEPTED.into_response());
-                }
-            }
+        if let Some(message) = message.map_err(|()| gone("the session"))? {
+            return Ok(Json(message).into_response());
+        }
+        if timeout_at(deadline, changed).await.is_err() {
+            return Ok(StatusCode::ACCEPTED.into_response());
         }
     }
 }

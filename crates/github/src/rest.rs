@@ -1,13 +1,16 @@
-//! Makes calls over a transport: deadlines, repeats, rate limits, `ETag`s, redirects.
+//! Makes calls over a transport: credentials, deadlines, retries, rate limits, `ETag`s, redirects.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use reqwest::header::{AUTHORIZATION, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH, LOCATION};
+use reqwest::header::{
+    ACCEPT, AUTHORIZATION, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH,
+    LOCATION,
+};
 use reqwest::{Method, StatusCode};
 use runner_manager_core::{Effect, Error, ErrorKind, Result};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use url::Url;
 
 use crate::answer::Answer;
@@ -16,32 +19,31 @@ use crate::call::{Caching, Call};
 use crate::classify::classify;
 use crate::etag::{Etags, Kept};
 use crate::limits::{Limits, limited};
-use crate::retry::{Failure, Fault, next};
+use crate::retry::{Failure, next};
 use crate::text::address;
 use crate::transport::{Request, Transport, TransportError};
 
-/// How much longer than its timeout a transport may take, which knows more of the reason.
-const GRACE: Duration = Duration::from_secs(1);
-pub(crate) const NO_ANSWER: &str = "no whole answer came from GitHub before the deadline";
+/// The version of GitHub's API that this client was written for.
+const API_VERSION: &str = "2022-11-28";
 /// The most redirects that one read follows.
 const MAX_REDIRECTS: u32 = 3;
 
-/// Makes calls.
+/// Makes calls over a transport. The clones of a client share one.
 #[derive(Debug)]
-pub(crate) struct Caller {
+pub(crate) struct RestClient {
     transport: Arc<dyn Transport>,
-    /// The time that a call may take which has none of its own.
-    timeout: Duration,
+    /// What one attempt may take where the call does not say.
+    deadline: Duration,
     limits: Limits,
     etags: Etags,
     calls: AtomicU64,
 }
 
-impl Caller {
-    pub(crate) fn new(transport: Arc<dyn Transport>, timeout: Duration) -> Self {
+impl RestClient {
+    pub(crate) fn new(transport: Arc<dyn Transport>, deadline: Duration) -> Self {
         Self {
             transport,
-            timeout,
+            deadline,
             limits: Limits::default(),
             etags: Etags::default(),
             calls: AtomicU64::new(0),
@@ -132,90 +134,104 @@ impl Caller {
         bearer: Option<&Bearer>,
         kept: Option<&Arc<Kept>>,
     ) -> Result<Answer, Failure> {
+        let label = call.label();
+        let deadline = call.deadline.unwrap_or(self.deadline);
         let request = Request {
             method: call.method.clone(),
             url: url.clone(),
             headers: headers(call, bearer, kept)?,
-            body: call.body.clone(),
-            timeout: call.deadline,
+            body: body(call)?,
         };
         let begin = Instant::now();
         self.calls.fetch_add(1, Ordering::Relaxed);
-        let deadline = call.deadline.unwrap_or(self.timeout) + GRACE;
-        let outcome = match tokio::time::timeout(deadline, self.transport.send(request)).await {
-            Ok(Ok(response)) => Ok(Answer {
-                label: call.label(),
-                status: response.status,
-                headers: response.headers,
-                body: response.body,
-            }),
-            Ok(Err(error)) => Err(failure(error, call)),
-            Err(_) => {
-                let error = Error::new(ErrorKind::TimedOut, NO_ANSWER);
-                Err(failure(TransportError::Unanswered(error), call))
-            }
-        };
+        let sent = timeout(deadline, self.transport.send(request)).await;
         let took = begin.elapsed();
         let (method, path) = (call.method.as_str(), url.path());
-        match &outcome {
-            Ok(answer) => {
-                let status = answer.status.as_u16();
+        match sent.unwrap_or_else(|_| Err(TransportError::timed_out())) {
+            Ok(response) => {
+                let status = response.status.as_u16();
                 tracing::debug!(method, path, status, ?took, "GitHub call");
+                let mut body = response.body;
+                // The Actions service begins some answers with a byte order mark.
+                if body.starts_with(b"\xef\xbb\xbf") {
+                    body.drain(..3);
+                }
+                Ok(Answer {
+                    label,
+                    status: response.status,
+                    headers: response.headers,
+                    body,
+                })
             }
-            Err(failure) => {
+            Err(error) => {
+                let failure = error.of_call(&label);
                 tracing::debug!(method, path, error = %failure.error, ?took, "GitHub call failed");
+                Err(failure)
             }
         }
-        outcome
     }
 }
 
-/// The headers of a call: its own, the credential, and the tag of the answer that is kept.
+/// The headers of a request; those of the call replace the usual ones.
 fn headers(
     call: &Call,
     bearer: Option<&Bearer>,
     kept: Option<&Arc<Kept>>,
 ) -> Result<HeaderMap, Failure> {
     let mut headers = HeaderMap::new();
-    for (name, value) in &call.headers {
-        headers.insert(*name, value_of(value, call)?);
+    headers.insert(
+        ACCEPT,
+        HeaderValue::from_static("application/vnd.github+json"),
+    );
+    headers.insert(
+        "x-github-api-version",
+        HeaderValue::from_static(API_VERSION),
+    );
+    if call.body.is_some() {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     }
     if let Some(bearer) = bearer {
         headers.insert(AUTHORIZATION, authorization(bearer, call)?);
     }
     if let Some(kept) = kept {
-        headers.insert(IF_NONE_MATCH, value_of(&kept.etag, call)?);
+        headers.insert(IF_NONE_MATCH, value(&kept.etag, call)?);
+    }
+    for (name, text) in &call.headers {
+        headers.insert(HeaderName::from_static(name), value(text, call)?);
     }
     Ok(headers)
 }
 
-fn failure(error: TransportError, call: &Call) -> Failure {
-    let (error, fault) = match error {
-        TransportError::NotSent(error) => (error, Fault::NotSent),
-        TransportError::Unanswered(error) => (error, Fault::Passing),
-        TransportError::Permanent(error) => (error, Fault::Lasting),
+fn value(text: &str, call: &Call) -> Result<HeaderValue, Failure> {
+    HeaderValue::try_from(text).map_err(|_| {
+        let message = "the request cannot be made; a header holds characters that none takes";
+        let error = Error::new(ErrorKind::InvalidRequest, message);
+        Failure::lasting(error.with_context("request", call.label()))
+    })
+}
+
+fn body(call: &Call) -> Result<Vec<u8>, Failure> {
+    let Some(body) = &call.body else {
+        return Ok(Vec::new());
     };
-    Failure {
-        error: error.with_context("request", call.label()),
-        fault,
-    }
+    serde_json::to_vec(body).map_err(|e| {
+        let message = "the request cannot be made; its body is no JSON";
+        let error = Error::new(ErrorKind::InvalidRequest, message).with_source(e);
+        Failure::lasting(error.with_context("request", call.label()))
+    })
 }
 
 /// The header that proves who calls; marked as sensitive, so that no lower layer shows it.
 fn authorization(bearer: &Bearer, call: &Call) -> Result<HeaderValue, Failure> {
     let text = format!("{} {}", bearer.scheme, bearer.secret.expose());
-    let mut value = value_of(&text, call)?;
-    value.set_sensitive(true);
-    Ok(value)
-}
-
-fn value_of(text: &str, call: &Call) -> Result<HeaderValue, Failure> {
-    HeaderValue::try_from(text).map_err(|_| {
+    let mut value = HeaderValue::try_from(text).map_err(|_| {
         let message =
             "the request cannot be made; the credential holds characters that no header takes";
         let error = Error::new(ErrorKind::InvalidRequest, message);
         Failure::lasting(error.with_context("request", call.label()))
-    })
+    })?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 /// Where a redirect leads that may be followed: a read, within the same host.
