@@ -45,7 +45,7 @@ fn uri(host: char) -> String {
 }
 
 fn virsh(host: char, words: &[&str]) -> Option<String> {
-    let mut virsh = Command::new("virsh");
+    let mut virsh = Command::new(env("LIBVIRT_VIRSH"));
     virsh.args(["--quiet", "--connect", &uri(host)]).args(words);
     let output = virsh.output().unwrap();
     let text = || String::from_utf8_lossy(&output.stdout).into_owned();

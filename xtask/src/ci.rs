@@ -6,6 +6,7 @@
 use crate::executables::{self, Executable, Targets};
 use crate::failure::{Failure, Result};
 use crate::installation::Installation;
+use crate::peers::{self, Peer};
 use crate::plan::{self, Report};
 use crate::scope::Scope;
 use crate::step::{self, Step};
@@ -24,7 +25,7 @@ pub(crate) fn run(root: &Path) -> Result<()> {
     let mut report = plan::run(root, &step::select(&[]), &[]);
     drop(installation);
     if !report.has_failed() {
-        peers(root, &mut report);
+        with_servers(root, &mut report);
     }
     println!("\n{}\n{}", facts::table(), report.table());
     report.verdict()
@@ -33,13 +34,20 @@ pub(crate) fn run(root: &Path) -> Result<()> {
 /// The root file systems of the peers, and tools: made beside the first steps.
 fn parts(root: &Path) -> Result<Vec<crate::installation::Part>> {
     let mut parts = conformance::installations(root)?;
+    for name in [checks::SSH, checks::bootstrap::PEER] {
+        let peer = Peer::of(root, name);
+        parts.push(Box::new(move || peer.install()));
+    }
     let root = root.to_owned();
-    parts.push(Box::new(move || checks::deny::provide(&root).map(drop)));
+    parts.push(Box::new(move || {
+        peers::headers(&root)?;
+        checks::deny::provide(&root).map(drop)
+    }));
     Ok(parts)
 }
 
 /// The steps that start servers.
-fn peers(root: &Path, report: &mut Report) {
+fn with_servers(root: &Path, report: &mut Report) {
     let mut tests = Vec::new();
     let mut lane = None;
     report.step("build", || {
@@ -50,7 +58,7 @@ fn peers(root: &Path, report: &mut Report) {
         )?);
         Ok(())
     });
-    report.step("servers", || checks::servers(&tests));
+    report.step("servers", || checks::servers(root, &tests));
     report.step("conformance", || suites(root, Scope::Hermetic, &tests));
     if let Some(lane) = lane {
         report.step(

@@ -4,9 +4,9 @@ use crate::executables::{self, Executable, Targets};
 use crate::failure::{Failure, Result};
 use crate::installation::Part;
 use crate::peers::Peer;
-use crate::process;
 use crate::scope::Scope;
 use crate::workspace::{self, PROGRAM};
+use crate::{process, tools};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -136,19 +136,24 @@ pub(crate) fn write(root: &Path, schemes: &[String]) -> Result<()> {
         selection.extend(wanted.into_iter().flat_map(named));
     }
     selection.push("--bins".to_owned());
+    tools::for_scope(root, scope(root, schemes))?;
     let tests = executables::build_selection(root, &selection)?;
     run(root, schemes, Page::Write, &tests)
 }
 
 /// Checks these schemes, each against its peer, with the cases that the checks run.
 pub(crate) fn check(root: &Path, schemes: &[String]) -> Result<()> {
+    let tests = executables::build(root, scope(root, schemes), Targets::Integration)?;
+    run(root, schemes, Page::Part, &tests)
+}
+
+/// The part of the workspace that the suites of these schemes need.
+fn scope(root: &Path, schemes: &[String]) -> Scope {
     let is_heavy = |scheme: &String| Scope::of_backend(&backend_of(root, scheme)) == Scope::All;
-    let scope = match schemes.iter().any(is_heavy) {
+    match schemes.iter().any(is_heavy) {
         true => Scope::All,
         false => Scope::Hermetic,
-    };
-    let tests = executables::build(root, scope, Targets::Integration)?;
-    run(root, schemes, Page::Part, &tests)
+    }
 }
 
 /// Runs the whole suite on all peers, whose committed pages must be current.

@@ -7,6 +7,7 @@
 use crate::failure::{Failure, Result};
 use crate::process::{self, TestTime};
 use crate::scope::Scope;
+use crate::tools;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -36,6 +37,7 @@ pub(crate) enum Targets<'a> {
 
 /// Builds the tests of a part of the workspace.
 pub(crate) fn build(root: &Path, scope: Scope, targets: Targets<'_>) -> Result<Vec<Executable>> {
+    tools::for_scope(root, scope)?;
     let mut words = scope.arguments(root)?;
     match targets {
         Targets::Default => {}
@@ -96,6 +98,11 @@ impl Executable {
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(&self.path);
         command.current_dir(&self.folder);
+        command.envs(
+            tools::environment()
+                .iter()
+                .map(|(name, value)| (name, value)),
+        );
         command.env("CARGO_MANIFEST_DIR", &self.folder);
         command.env("CARGO_PKG_NAME", &self.package);
         command.stdin(Stdio::null());
@@ -106,8 +113,9 @@ impl Executable {
     ///
     /// The times are an unstable option of the harness, which is allowed for this process alone: a
     /// build would take the variable for a wish to use unstable features.
-    pub(crate) fn run(&self) -> Result<Vec<TestTime>> {
+    pub(crate) fn run(&self, environment: &[(String, String)]) -> Result<Vec<TestTime>> {
         let mut command = self.command();
+        command.envs(environment.iter().map(|(name, value)| (name, value)));
         command.env("RUSTC_BOOTSTRAP", "1");
         command.args(["-Zunstable-options", "--report-time"]);
         process::test(&mut command)
@@ -123,7 +131,7 @@ pub(crate) fn run(executables: &[Executable]) -> Result<Vec<TestTime>> {
         } = executable;
         println!("\n{package}: {target}");
         let measured = executable
-            .run()
+            .run(&[])
             .map_err(|failure| Failure::new(format!("tests of {package}, {target}: {failure}")))?;
         times.extend(measured.into_iter().map(|mut time| {
             time.name = format!("{package} {}", time.name);

@@ -1,17 +1,19 @@
 //! The peers: the real servers that backends are tested against.
 //!
-//! `tests/peers/SCHEME/up.sh` installs what is missing, starts the servers and writes
-//! `KEY=VALUE` lines to `$PEER_STATE/env`; `down.sh` stops exactly what `up.sh` started. Where
-//! `$PEER_RUNNER` is set, it is the stand-in runner, built already; where `$PEER_INSTALL_ONLY` is,
-//! `up.sh` ends before it starts a server. A backend without an `up.sh` needs no peer.
+//! `tests/peers/SCHEME/up.sh` builds a root file system for the servers, starts them in it and
+//! writes `KEY=VALUE` lines to `$PEER_STATE/env`; `down.sh` stops exactly what `up.sh` started.
+//! Nothing is installed into the host. Where `$PEER_RUNNER` is set, it is the stand-in runner, built
+//! already; where `$PEER_INSTALL_ONLY` is, `up.sh` ends before it starts a server. A backend without
+//! an `up.sh` needs no peer.
 
 use crate::failure::{Failure, Result};
 use crate::{process, workspace};
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// How long a peer may take to install and start, and to stop, in seconds.
+/// How long a peer may take to build and start, and to stop, in seconds.
 const UP_WITHIN: u32 = 1_500;
 const DOWN_WITHIN: u32 = 300;
 
@@ -110,7 +112,21 @@ impl Peer {
         parse(&text)
     }
 
-    /// Installs what is missing, without a word unless it fails, and starts nothing.
+    /// Does something while the peer is up, with its environment.
+    pub(crate) fn during(
+        &self,
+        work: impl FnOnce(&[(String, String)]) -> Result<()>,
+    ) -> Result<()> {
+        let was_up = self.is_up();
+        self.up()?;
+        let done = self
+            .environment()
+            .and_then(|environment| work(&environment));
+        let stopped = if was_up { Ok(()) } else { self.down() };
+        done.and(stopped)
+    }
+
+    /// Builds its root file system, without a word unless it fails, and starts nothing.
     pub(crate) fn install(&self) -> Result<()> {
         if !self.is_needed() {
             return Ok(());
@@ -124,7 +140,7 @@ impl Peer {
         }
         let said = String::from_utf8_lossy(&output.stderr);
         Err(Failure::new(format!(
-            "the peer of `{}` is not installed ({}): {}",
+            "the root file system of the peer of `{}` is not built ({}): {}",
             self.scheme,
             output.status,
             said.trim_end()
@@ -147,6 +163,44 @@ impl Peer {
             .stdin(Stdio::null());
         command
     }
+}
+
+/// The folder that a package of Debian is unpacked to, without what it depends on.
+pub(crate) fn unpacked(root: &Path, package: &str) -> Result<PathBuf> {
+    let mut script = Command::new(root.join("tests/peers/chroot/unpack.sh"));
+    script
+        .arg(workspace::target(root).join("peers"))
+        .arg(package);
+    Ok(process::stdout(&mut script)?.trim().into())
+}
+
+/// What a build of the backend `libvirt` needs in its environment: nothing where the host has
+/// libvirt's headers, and else those that are unpacked below `target`. Every build with the feature
+/// needs the same, or cargo builds what uses `pkg-config` anew.
+pub(crate) fn headers(root: &Path) -> Result<Vec<(String, OsString)>> {
+    let mut ask = Command::new("pkg-config");
+    if process::capture(ask.args(["--exists", "libvirt"])).is_ok_and(|o| o.status.success()) {
+        return Ok(Vec::new());
+    }
+    let mut script = Command::new(root.join("tests/peers/chroot/headers.sh"));
+    let script = script.arg(workspace::target(root).join("peers"));
+    let folder = PathBuf::from(process::stdout(script)?.trim());
+    let before = |name: &str, part: &str| {
+        let rest = std::env::var_os(name).unwrap_or_default();
+        let rest = std::env::split_paths(&rest).filter(|path| !path.as_os_str().is_empty());
+        let paths = std::env::join_paths(std::iter::once(folder.join(part)).chain(rest))
+            .map_err(Failure::because("the path of the headers holds a `:`"))?;
+        Ok((name.to_owned(), paths))
+    };
+    Ok(vec![
+        before("PKG_CONFIG_PATH", "pkgconfig")?,
+        // For the linker, and for what it links.
+        before("LD_LIBRARY_PATH", "lib")?,
+        (
+            "PKG_CONFIG".to_owned(),
+            folder.join("bin/pkg-config").into(),
+        ),
+    ])
 }
 
 /// Reads `KEY=VALUE` lines; empty lines and `#` comments are left out.

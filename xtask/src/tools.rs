@@ -1,10 +1,12 @@
 //! The tools that the checks need, and what to install where one is missing.
 
 use crate::failure::{Failure, Result};
-use crate::process;
 use crate::scope::Scope;
+use crate::{peers, process};
+use std::ffi::OsString;
 use std::path::Path;
 use std::process::Command;
+use std::sync::OnceLock;
 
 /// A tool that must be there beforehand.
 #[derive(Debug, Clone, Copy)]
@@ -14,42 +16,26 @@ pub(crate) enum Tool {
     CCompiler,
     /// Fetches GitHub's description of its API for the tests.
     Npm,
-    /// The headers and the library that the backend `libvirt` is built on.
-    Libvirt,
 }
 
-/// Installs Debian packages where the tool is missing and this user may; fails with what to
-/// install otherwise.
-pub(crate) fn provide(root: &Path, tool: Tool, packages: &[&str]) -> Result<()> {
-    let missing = require(root, tool);
-    if missing.is_ok() || !rustix::process::geteuid().is_root() || !has_apt() {
-        return missing;
-    }
-    let apt = || {
-        let mut apt = Command::new("apt-get");
-        apt.env("DEBIAN_FRONTEND", "noninteractive").arg("--quiet");
-        apt
-    };
-    process::stream(apt().arg("update"))?;
-    process::stream(
-        apt()
-            .args(["install", "--yes", "--no-install-recommends"])
-            .args(packages),
-    )?;
-    require(root, tool)
-}
-
-fn has_apt() -> bool {
-    process::capture(Command::new("apt-get").arg("--version")).is_ok()
-}
+/// What programs that use libvirt need in their environment, once [`for_scope`] has found it.
+static LIBVIRT: OnceLock<Vec<(String, OsString)>> = OnceLock::new();
 
 /// Provides the tools beside Rust that build a part of the workspace.
 pub(crate) fn for_scope(root: &Path, scope: Scope) -> Result<()> {
     require(root, Tool::CCompiler)?;
-    match scope {
-        Scope::Hermetic => Ok(()),
-        Scope::All => provide(root, Tool::Libvirt, &["libvirt-dev", "pkg-config"]),
+    if scope == Scope::All && LIBVIRT.get().is_none() {
+        let found = peers::headers(root).map_err(Failure::because(NO_LIBVIRT))?;
+        // Another thread has found the same.
+        let _ = LIBVIRT.set(found);
     }
+    Ok(())
+}
+
+/// The environment of builds with libvirt, and of the programs that they link; empty before
+/// [`for_scope`] was asked for it.
+pub(crate) fn environment() -> &'static [(String, OsString)] {
+    LIBVIRT.get().map_or(&[], Vec::as_slice)
 }
 
 /// Fails with what to install unless the tool answers.
@@ -59,23 +45,15 @@ pub(crate) fn require(root: &Path, tool: Tool) -> Result<()> {
         Tool::Clippy => cargo(root, "clippy"),
         Tool::CCompiler => Command::new(compiler(std::env::var("CC").ok().as_deref())),
         Tool::Npm => Command::new("npm"),
-        Tool::Libvirt => {
-            let mut ask = Command::new("pkg-config");
-            ask.arg("libvirt");
-            ask
-        }
     };
-    // `pkg-config` says the version of what it is asked about.
-    let question = match tool {
-        Tool::Libvirt => "--modversion",
-        Tool::Rustfmt | Tool::Clippy | Tool::CCompiler | Tool::Npm => "--version",
-    };
-    let answer = process::capture(probe.arg(question));
+    let answer = process::capture(probe.arg("--version"));
     if answer.is_ok_and(|output| output.status.success()) {
         return Ok(());
     }
     Err(Failure::new(advice(tool)))
 }
+
+const NO_LIBVIRT: &str = "libvirt's headers are missing, and the backend `libvirt` is built with all features; on Debian 12 install them with `apt-get install libvirt-dev pkg-config`";
 
 /// The program that `$CC` names. It may hold a wrapper or flags too (`ccache gcc`, `gcc -m64`).
 fn compiler(cc: Option<&str>) -> &str {
@@ -98,9 +76,6 @@ fn advice(tool: Tool) -> &'static str {
         }
         Tool::Npm => {
             "npm is missing, and the tests fetch GitHub's API description with it; on Debian 12 install it with `apt-get install npm`"
-        }
-        Tool::Libvirt => {
-            "libvirt's headers are missing, and the backend `libvirt` is built with all features; on Debian 12 install them with `apt-get install libvirt-dev pkg-config`"
         }
     }
 }

@@ -1,8 +1,8 @@
 //! What cargo knows about this workspace.
 
 use crate::failure::{Failure, Result};
-use crate::process;
 use crate::scope::Scope;
+use crate::{process, tools};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -33,6 +33,7 @@ pub(crate) fn target(root: &Path) -> PathBuf {
 /// It is built with the features that the tests have, those of examples and so of dependencies for
 /// tests: nothing is compiled once more for it.
 pub(crate) fn built(root: &Path, scope: Scope, program: &str) -> Result<PathBuf> {
+    tools::for_scope(root, scope)?;
     let mut build = process::cargo(root);
     build.args(["build", "--quiet", "--locked"]);
     build.args(scope.arguments(root)?);

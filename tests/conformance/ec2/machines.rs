@@ -1,4 +1,4 @@
-//! The machines behind moto's instances: namespaces of this machine with a root of their own,
+//! The machines behind moto's instances: namespaces of this machine with the peer's root, overlaid,
 //! which run the user-data that the backend made, and let the manager in over SSH.
 //! `tests/peers/openstack/machine` is what they boot.
 
@@ -72,7 +72,7 @@ impl Machines {
         fs::write(folder.join("metadata.json"), metadata.to_string()).expect("a file");
         fs::write(folder.join("user-data"), user_data).expect("a file");
         let log = fs::File::create(folder.join("console.log")).expect("a file");
-        let mut command = Command::new("unshare");
+        let mut command = Command::new(crate::site::variable("EC2_PEER_UNSHARE"));
         command
             .args(["--pid", "--mount", "--uts", "--fork", "--kill-child"])
             .arg(self.scripts.join("boot"))

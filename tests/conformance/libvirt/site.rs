@@ -77,7 +77,7 @@ impl Site {
         words: &[&str],
     ) -> Result<String, String> {
         let uri = format!("qemu+unix:///system?socket={}", socket.display());
-        let mut command = Command::new("virsh");
+        let mut command = Command::new(env("LIBVIRT_VIRSH"));
         command.args(["--quiet", "--connect", &uri]).args(words);
         command.stdin(Stdio::null()).kill_on_drop(true);
         let Ok(output) = tokio::time::timeout(VIRSH, command.output()).await else {

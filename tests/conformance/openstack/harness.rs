@@ -36,7 +36,7 @@ pub(crate) struct OpenstackHarness {
     counted: std::sync::Mutex<HashMap<NamePrefix, Proxy>>,
 }
 
-fn variable(name: &str) -> PathBuf {
+pub(crate) fn variable(name: &str) -> PathBuf {
     let value = std::env::var_os(name);
     let value = value.unwrap_or_else(|| {
         panic!("{name} is not set: `cargo xtask conformance openstack` starts the peer")
@@ -49,7 +49,11 @@ impl OpenstackHarness {
         let state = variable("OPENSTACK_STATE");
         Self {
             base: tempfile::tempdir().expect("a folder"),
-            site: Site::start(&variable("OPENSTACK_CLOUDS"), &state),
+            site: Site::start(
+                &variable("OPENSTACK_PYTHON"),
+                &variable("OPENSTACK_CLOUDS"),
+                &state,
+            ),
             state,
             proxies: Mutex::default(),
             counted: std::sync::Mutex::default(),

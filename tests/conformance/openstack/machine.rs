@@ -174,7 +174,10 @@ impl Machine {
                 &first,
                 "--mount",
                 "--pid",
-                "--net=/run/netns/rm-openstack",
+                &format!(
+                    "--net={}",
+                    super::harness::variable("OPENSTACK_NETNS").display()
+                ),
                 "chroot",
             ]);
             sshd.arg(self.folder.join("root")).args([

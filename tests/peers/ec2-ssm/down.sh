@@ -1,4 +1,4 @@
 #!/bin/sh
 # Stops what up.sh started.
 set -eu
-exec sh "$(dirname "$0")/../ec2/down.sh"
+exec "$(dirname "$0")/../ec2/down.sh"

@@ -1,13 +1,19 @@
 #!/bin/bash
 # Stops what up.sh started, and removes the guests' files; the caches stay.
 set -euo pipefail
-here=$(dirname -- "$(readlink -f -- "$0")")
-root=$(readlink -f -- "$here/../../..")
-: "${PEER_STATE:?set it to an absolute folder}"
 # shellcheck source=lib.sh
-. "$here/lib.sh"
+. "$(dirname -- "$(readlink -f -- "$0")")/lib.sh"
+if [ -n "${PEER_INSIDE:-}" ]; then
+    for host in $hosts; do
+        stop_host "$host"
+    done
+    exit
+fi
+if find_holder; then
+    (enter_root) || true
+fi
+stop_root
 for host in $hosts; do
-    stop_host "$host"
     rm -rf "${PEER_STATE:?}/$host"
 done
 rm -f "$PEER_STATE/env"

@@ -1,6 +1,9 @@
 # shellcheck shell=bash
-# The parts of up.sh and down.sh. Sourced, with `set -euo pipefail`, `here` and `root`.
-here=${here:?} root=${root:?}
+# The parts of up.sh and down.sh. Sourced, with `set -euo pipefail`. up.sh, down.sh and restart.sh run
+# on the host first, and then again inside the peer's root.
+here=$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")
+# shellcheck source=../chroot/enter.sh
+. "$here/../chroot/enter.sh"
 
 # Two hosts, each with its own daemons.
 hosts='a b'
@@ -26,54 +29,44 @@ digest() {
     sha256sum | cut -c 1-16
 }
 
-apt() {
-    DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=900 "$@" >&2
-}
-
-install_packages() {
-    local missing=() package version
-    for package in libvirt-daemon-system libvirt-daemon-driver-qemu libvirt-clients \
-        qemu-system-x86 qemu-utils busybox-static cpio kmod; do
-        dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed ||
-            missing+=("$package")
-    done
-    [ ${#missing[@]} -gt 0 ] || return 0
-    # Nothing that is installed here starts a daemon by itself.
-    if [ ! -e /usr/sbin/policy-rc.d ]; then
-        printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
-        chmod 755 /usr/sbin/policy-rc.d
-    fi
-    apt update
-    # Tools of another release than QEMU itself cannot be installed beside it.
-    version=$(apt-cache show qemu-system-x86 | sed -n 's/^Version: //p' | head -n 1)
-    missing=("${missing[@]/%qemu-utils/}" "qemu-utils=$version")
-    # shellcheck disable=SC2068  # An empty word is left out.
-    apt install --yes --no-install-recommends --allow-downgrades ${missing[@]}
-}
-
-# The stand-in runner: prints where its program is.
+# On the host: the stand-in runner.
 build_runner() {
-    if [ -n "${PEER_RUNNER:-}" ]; then
-        echo "$PEER_RUNNER"
+    if [ -z "${PEER_RUNNER:-}" ]; then
+        (cd "$checkout" && cargo build --quiet --locked --package runner-manager-github-sim --bin github-sim >&2)
+        export PEER_RUNNER=${CARGO_TARGET_DIR:-$checkout/target}/debug/github-sim
+    fi
+}
+
+kernel_key() {
+    cat "$here/lib.sh" "$here/guest/initramfs.sh" | digest
+}
+
+# On the host: downloads the kernel's package, unless what is made of it is there.
+fetch_kernel() {
+    local package
+    if [ "$(cat "$cache/initrd.key" 2>/dev/null)" = "$(kernel_key)" ] || [ -e "$cache/kernel.deb" ]; then
         return
     fi
-    (cd "$root" && cargo build --quiet --locked --package runner-manager-github-sim --bin github-sim >&2)
-    echo "${CARGO_TARGET_DIR:-$root/target}/debug/github-sim"
+    # shellcheck source=../chroot/apt.sh
+    . "$chroot_scripts/apt.sh"
+    prepare_apt "$peers_cache"
+    package=$(own_apt_cache "$peers_cache" depends linux-image-cloud-amd64 |
+        sed -n 's/.*Depends: \(linux-image-[0-9].*\)/\1/p' | head -n 1)
+    rm -rf "$cache/download"
+    mkdir "$cache/download"
+    (cd "$cache/download" && own_apt_get "$peers_cache" download "$package")
+    mv "$cache/download"/*.deb "$cache/kernel.deb"
+    rm -r "$cache/download"
 }
 
 # The kernel, unpacked and not installed, and an initial RAM disk with the drivers it needs.
 make_kernel() {
-    local key=$cache/initrd.key want stage release package
-    want=$(cat "$here/lib.sh" "$here/guest/initramfs.sh" | digest)
-    if [ "$(cat "$key" 2>/dev/null)" = "$want" ]; then
+    local key=$cache/initrd.key stage release
+    if [ ! -e "$cache/kernel.deb" ]; then
         return
     fi
     stage=$(mktemp -d "$cache/kernel.XXXXXX")
-    package=$(apt-cache depends linux-image-cloud-amd64 |
-        sed -n 's/.*Depends: \(linux-image-[0-9].*\)/\1/p' | head -n 1)
-    # As root, unless the archive's own user can write there.
-    (cd "$stage" && apt -o APT::Sandbox::User=root download "$package")
-    dpkg-deb --extract "$stage"/*.deb "$stage/x"
+    dpkg-deb --extract "$cache/kernel.deb" "$stage/x"
     release=$(basename "$stage"/x/lib/modules/*)
     depmod --basedir "$stage/x" "$release"
     mkdir -p "$stage/ram/bin" "$stage/ram/modules"
@@ -90,14 +83,14 @@ make_kernel() {
     mv "$stage/x/boot/vmlinuz-$release" "$cache/vmlinuz"
     mv "$cache/initrd.new" "$cache/initrd"
     rm -rf "$stage"
-    echo "$want" >"$key"
+    kernel_key >"$key"
+    rm "$cache/kernel.deb"
 }
 
 # The image: the shared root file system, with what stands in for cloud-init where a full boot
 # would take minutes, and with the runner of the conformance suite.
 make_image() {
-    local tar key=$cache/image.key want stage
-    tar=$("$here/../rootfs/build.sh" "${PEER_STATE%/*}/rootfs" "$1" | tail -n 1)
+    local tar=$PEER_ROOTFS key=$cache/image.key want stage
     want=$( (echo "$tar"; cat "$here/lib.sh"; find "$here/guest" -type f -exec cat {} +) | digest)
     if [ "$(cat "$key" 2>/dev/null)" = "$want" ]; then
         return
@@ -124,18 +117,13 @@ make_image() {
 is_running() {
     local pid start
     [ -e "$1" ] && read -r pid start <"$1" || return 1
-    [ "$(started_at "$pid")" = "$start" ]
-}
-
-started_at() {
-    # The fields after the command's name, which may hold anything.
-    sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -d ' ' -f 20
+    [ "$(start_time "$pid")" = "$start" ]
 }
 
 remember() {
     local pid
     pid=$(cat "$1")
-    echo "$pid $(started_at "$pid")" >"$2"
+    echo "$pid $(start_time "$pid")" >"$2"
 }
 
 # A host: virtlogd and libvirtd that see folders of their own in the places they are built for, so

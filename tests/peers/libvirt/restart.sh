@@ -1,11 +1,12 @@
 #!/bin/bash
 # Ends libvirtd of a host, as a crash would, and starts it again. Guests go on.
 set -euo pipefail
-here=$(dirname -- "$(readlink -f -- "$0")")
-root=$(readlink -f -- "$here/../../..")
-: "${PEER_STATE:?set it to an absolute folder}"
 # shellcheck source=lib.sh
-. "$here/lib.sh"
+. "$(dirname -- "$(readlink -f -- "$0")")/lib.sh"
+if [ -z "${PEER_INSIDE:-}" ]; then
+    find_holder || fail 'the peer is not up'
+    enter_root "$@"
+fi
 dir=$PEER_STATE/$1
 is_running "$dir/libvirtd.is" || fail "libvirtd of host $1 does not run"
 read -r pid _ <"$dir/libvirtd.is"

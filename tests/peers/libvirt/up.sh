@@ -1,28 +1,31 @@
 #!/bin/bash
-# Starts the peer of the libvirt backend; README.md says what it is. Needs root, Debian 12 and
+# Starts the peer of the libvirt backend; README.md says what it is. Needs root, a Debian host and
 # PEER_STATE, an absolute folder. Does nothing where everything runs already.
 set -euo pipefail
 umask 022
-here=$(dirname -- "$(readlink -f -- "$0")")
-root=$(readlink -f -- "$here/../../..")
-: "${PEER_STATE:?set it to an absolute folder}"
 # shellcheck source=lib.sh
-. "$here/lib.sh"
-[ "$(id -u)" = 0 ] || fail 'start this as root'
-[ -e /etc/debian_version ] || fail 'this peer is made of packages of Debian'
-mkdir -p "$PEER_STATE" "$cache"
+. "$(dirname -- "$(readlink -f -- "$0")")/lib.sh"
 
-install_packages
-make_kernel
-if [ -n "${PEER_INSTALL_ONLY:-}" ]; then
-    "$here/../rootfs/build.sh" "${PEER_STATE%/*}/rootfs"
-    exit
+if [ -z "${PEER_INSIDE:-}" ]; then
+    build_root libvirt
+    mkdir -p "$cache"
+    fetch_kernel
+    if [ -n "${PEER_INSTALL_ONLY:-}" ]; then
+        "$here/../rootfs/build.sh" "$peers_cache/rootfs" >/dev/null
+        exit
+    fi
+    build_runner
+    PEER_ROOTFS=$("$here/../rootfs/build.sh" "$peers_cache/rootfs" "$PEER_RUNNER" | tail -n 1)
+    export PEER_ROOTFS
+    set_up_root
+    enter_root
 fi
-program=$(build_runner)
-make_image "$program"
+make_kernel
+make_image
 for host in $hosts; do
     start_host "$host"
 done
+wrap virsh
 {
     echo "PEER_STATE=$PEER_STATE"
     for host in $hosts; do
@@ -31,5 +34,6 @@ done
     done
     echo "LIBVIRT_KERNEL=$cache/vmlinuz"
     echo "LIBVIRT_INITRD=$cache/initrd"
+    echo "LIBVIRT_VIRSH=$PEER_STATE/bin/virsh"
 } >"$PEER_STATE/env.new"
 mv "$PEER_STATE/env.new" "$PEER_STATE/env"

@@ -4,8 +4,10 @@
 # CLI       the command-line client
 # DAEMON    the daemon
 # PEER_STATE comes from the caller: the absolute folder of everything that the peer keeps.
+# The scripts run on the host first, and then again inside the peer's root.
 here=$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")
-root=$(readlink -f -- "$here/../../..")
+# shellcheck source=../chroot/enter.sh
+. "$here/../chroot/enter.sh"
 data=$PEER_STATE/data
 socket=$data/unix.socket
 pid_file=$PEER_STATE/daemon.pid
@@ -23,57 +25,22 @@ fail() {
     exit 1
 }
 
-# The 22nd field of stat: with the pid it names one process and no later one.
-started_at() {
-    sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -d ' ' -f 20
-}
-
 # The pid of the daemon that this peer started, if it lives.
 daemon_pid() {
     local pid start
     read -r pid start 2>/dev/null <"$pid_file" || return 1
-    [ "$(started_at "$pid")" = "$start" ] || return 1
+    [ "$(start_time "$pid")" = "$start" ] || return 1
     echo "$pid"
-}
-
-# Installs packages without starting what they bring. apt's options come first.
-install_packages() {
-    local policy=/usr/sbin/policy-rc.d made=''
-    if [ ! -e $policy ]; then
-        printf '#!/bin/sh\nexit 101\n' >$policy
-        chmod 755 $policy
-        made=yes
-    fi
-    # An archive of its own: others clean the shared one after every run.
-    mkdir -p "$PEER_STATE/archives/partial"
-    apt-get -o DPkg::Lock::Timeout=900 -o Dir::Cache::archives="$PEER_STATE/archives" -qq -y \
-        --no-install-recommends "$@" >"$PEER_STATE/apt.log" 2>&1 ||
-        { tail -n 20 "$PEER_STATE/apt.log" >&2; fail "cannot install packages"; }
-    if [ -n "$made" ]; then
-        rm $policy
-    fi
-}
-
-# Ends the script where its caller wants no server yet, with all that can be had without one.
-end_if_only_installed() {
-    if [ -n "${PEER_INSTALL_ONLY:-}" ]; then
-        "$here/../rootfs/build.sh" "$(dirname "$PEER_STATE")/rootfs" || fail 'cannot build the root file system'
-        exit 0
-    fi
 }
 
 start_daemon() {
     if daemon_pid >/dev/null; then
         return
     fi
-    # The longest path of a socket is 107 bytes, and the daemon makes some below its folder.
-    [ ${#data} -le 80 ] || fail "the path $data is too long for the daemon's sockets; check out elsewhere"
-    mkdir -p "$data" "$LXD_CONF"
-    # In memory: the server syncs its database to disk for every change, and nothing here is kept.
-    mountpoint -q "$data" || mount -t tmpfs -o mode=0711,size=8g tmpfs "$data"
+    mkdir -p "$LXD_CONF"
     setsid "$DAEMON" --group root </dev/null >>"$log" 2>&1 &
     local pid=$!
-    echo "$pid $(started_at "$pid")" >"$pid_file"
+    echo "$pid $(start_time "$pid")" >"$pid_file"
     timeout 60 "$DAEMON" waitready --timeout 55 >/dev/null 2>&1 || fail 'the daemon is not ready in time'
 }
 
@@ -119,10 +86,11 @@ make_image() {
 
 # A port for HTTPS and a client that the server trusts.
 make_https() {
-    local port
+    local port name print trusted
     port=$("$CLI" config get core.https_address | sed 's/.*://')
     if [ -z "$port" ]; then
-        port=$(/usr/bin/python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+        # Below those that the kernel gives to connections.
+        until port=$((20000 + RANDOM % 12000)) && ! (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do :; done
         "$CLI" config set core.https_address "127.0.0.1:$port"
     fi
     for name in client stranger; do
@@ -133,7 +101,9 @@ make_https() {
             chmod 600 "$PEER_STATE/$name.key"
         fi
     done
-    if ! "$CLI" config trust list --format csv | grep -q runner-manager-client; then
+    print=$(openssl x509 -in "$PEER_STATE/client.crt" -noout -fingerprint -sha256 | sed 's/.*=//; s/://g')
+    trusted=$("$CLI" config trust list --format csv)
+    if [[ $trusted != *"$(tr A-F a-f <<<"${print:0:12}")"* ]]; then
         "$CLI" config trust "${TRUST[@]}" "$PEER_STATE/client.crt" >/dev/null
     fi
     echo "$port"
@@ -143,36 +113,55 @@ write_env() {
     cat >"$PEER_STATE/env.new" <<EOF
 PEER_KIND=$KIND
 PEER_SOCKET=$socket
-PEER_CLI=$CLI
+PEER_CLI=$PEER_STATE/bin/$CLI
 PEER_DATA=$data
 PEER_STATE=$PEER_STATE
 PEER_IMAGE=runner
-PEER_RUNNER=$program
+PEER_RUNNER=$PEER_RUNNER
 PEER_POOL=default
 PEER_URL=https://127.0.0.1:$1
 LXD_DIR=$data
 LXD_CONF=$LXD_CONF
 INCUS_DIR=$data
 INCUS_CONF=$INCUS_CONF
+PATH=$PEER_STATE/bin:${PEER_OUTER_PATH#"$PEER_STATE/bin:"}
 EOF
     mv "$PEER_STATE/env.new" "$PEER_STATE/env"
 }
 
-peer_up() {
-    [ "$(id -u)" -eq 0 ] || fail 'run this as root: the server makes mounts and namespaces'
-    mkdir -p "$PEER_STATE"
-    local program=${PEER_RUNNER:-} rootfs target=${CARGO_TARGET_DIR:-$root/target}
-    if [ -z "$program" ]; then
-        program=$target/debug/github-sim
-        (cd "$root" && "${CARGO:-cargo}" build --quiet --package runner-manager-github-sim) ||
+# On the host: builds what can be built without a server, and enters the root.
+prepare() {
+    local target=${CARGO_TARGET_DIR:-$checkout/target}
+    build_root "$KIND"
+    mkdir -p "$data"
+    if [ -n "${PEER_INSTALL_ONLY:-}" ]; then
+        "$here/../rootfs/build.sh" "$peers_cache/rootfs" >/dev/null
+        exit 0
+    fi
+    # The longest path of a socket is 107 bytes, and the daemon makes some below its folder.
+    [ ${#data} -le 80 ] || fail "the path $data is too long for the daemon's sockets; check out elsewhere"
+    if [ -z "${PEER_RUNNER:-}" ]; then
+        export PEER_RUNNER=$target/debug/github-sim
+        (cd "$checkout" && "${CARGO:-cargo}" build --quiet --package runner-manager-github-sim) ||
             fail 'cannot build the stand-in runner'
     fi
-    rootfs=$("$here/../rootfs/build.sh" "$(dirname "$PEER_STATE")/rootfs" "$program" | tail -n 1) ||
-        fail 'cannot build the root file system'
+    PEER_ROOTFS=$("$here/../rootfs/build.sh" "$peers_cache/rootfs" "$PEER_RUNNER" | tail -n 1) ||
+        fail 'cannot build the root file system of the guests'
+    export PEER_ROOTFS
+    # In memory: the server syncs its database to disk for every change, and nothing here is kept.
+    # Here, since tests on the host reach the server's sockets by this path.
+    mountpoint -q "$data" || mount -t tmpfs -o mode=0711,size=8g tmpfs "$data"
+    set_up_root "$data"
+    enter_root
+}
+
+peer_up() {
+    [ -n "${PEER_INSIDE:-}" ] || prepare
     raise_inotify
     start_daemon
     make_pools
-    make_image "$rootfs"
+    make_image "$PEER_ROOTFS"
+    wrap "$CLI"
     write_env "$(make_https)"
 }
 
@@ -185,51 +174,36 @@ delete_instances() {
         done
 }
 
-# Ends what the daemon's helpers keep alive when it cannot be asked any more: the processes of its
-# program that were started for this data folder, and their children, the instances.
-end_helpers() {
-    local program pid
-    program=$(readlink -f "$(command -v "$DAEMON")")
-    for pid in $(cd /proc && echo [0-9]*); do
-        if [ "$(readlink "/proc/$pid/exe")" = "$program" ] &&
-            tr '\0' '\n' <"/proc/$pid/environ" | grep -qx -e "LXD_DIR=$data" -e "INCUS_DIR=$data"; then
-            pkill -KILL -P "$pid" || true
-            kill -KILL "$pid" || true
+# Inside: ends the instances and the server as an operator would.
+end_server() {
+    local pid
+    pid=$(daemon_pid) || return 0
+    delete_instances || true
+    kill "$pid"
+    for _ in $(seq 150); do
+        if ! daemon_pid >/dev/null; then
+            break
         fi
-    done 2>/dev/null
+        sleep 0.2
+    done
 }
 
-# Stops exactly what was started: the server, and the instances that it hosts.
+# Stops exactly what was started: the server, the instances that it hosts, and the peer's root.
 peer_down() {
-    local pid
-    if pid=$(daemon_pid); then
-        delete_instances || true
-        kill "$pid"
-        for _ in $(seq 150); do
-            if ! daemon_pid >/dev/null; then
-                break
-            fi
-            sleep 0.2
-        done
+    if [ -n "${PEER_INSIDE:-}" ]; then
+        end_server
+        return
     fi
-    end_helpers
+    if find_holder; then
+        (enter_root) || true
+    fi
+    stop_root
     rm -f "$pid_file"
-    # What the daemon leaves mounted would keep its folder from ever being removed.
-    awk -v below="$data/" 'index($5, below) == 1 { print $5 }' /proc/self/mountinfo | sort -r |
-        while read -r point; do
-            umount -l "$point" || true
-        done
     if mountpoint -q "$data"; then
-        umount -l "$data"
+        umount "$data"
     fi
     if [ -e "$PEER_STATE/inotify" ]; then
         cat "$PEER_STATE/inotify" >/proc/sys/fs/inotify/max_user_instances
         rm "$PEER_STATE/inotify"
     fi
-    for file in subuid subgid; do
-        if [ -e "$PEER_STATE/$file" ]; then
-            grep -vxFf /etc/$file "$PEER_STATE/$file" >>/etc/$file || true
-            rm "$PEER_STATE/$file"
-        fi
-    done
 }

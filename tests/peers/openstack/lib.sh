@@ -1,9 +1,9 @@
 # shellcheck shell=bash
-# What up.sh and down.sh share: where everything is, and the processes that were started.
+# What up.sh and down.sh share inside the peer's root: where everything is, and the processes that
+# were started.
 set -Eeuo pipefail
-export LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive
-export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin # Debian's own Python.
-unset PYTHONHOME PYTHONPATH VIRTUAL_ENV http_proxy https_proxy HTTP_PROXY HTTPS_PROXY all_proxy ALL_PROXY
+export LC_ALL=C.UTF-8
+unset http_proxy https_proxy HTTP_PROXY HTTPS_PROXY all_proxy ALL_PROXY
 unset "${!OS_@}" 2>/dev/null || true
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 STATE=${PEER_STATE:?set PEER_STATE to the absolute path of a folder for the state of this peer}
@@ -25,7 +25,7 @@ die() {
 alive() {
     local pid started
     read -r pid started 2>/dev/null <"$STATE/run/$1.pid" || return 1
-    [ "$(awk '{print $22}' "/proc/$pid/stat" 2>/dev/null)" = "$started" ]
+    [ "$(start_time "$pid")" = "$started" ]
 }
 
 # NAME COMMAND…: starts a process in a session of its own, unless it runs.
@@ -35,7 +35,7 @@ start() {
     if alive "$name"; then return 0; fi
     setsid "$@" >>"$STATE/log/$name.log" 2>&1 </dev/null 9>&- &
     pid=$!
-    echo "$pid $(awk '{print $22}' "/proc/$pid/stat")" >"$STATE/run/$name.pid"
+    echo "$pid $(start_time "$pid")" >"$STATE/run/$name.pid"
 }
 
 # GRACE NAME…: ends processes and their sessions, kindly for GRACE tenths of a second.

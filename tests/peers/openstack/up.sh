@@ -1,22 +1,27 @@
 #!/usr/bin/env bash
 # Starts a real OpenStack on loopback: Keystone, Glance, Placement, Nova, Neutron and Cinder from
-# Debian's packages, with a hypervisor of our own (python/machines.py) whose servers are namespaces
+# Debian's packages, in a root of their own, with a hypervisor of our own (python/machines.py) whose servers are namespaces
 # of this machine, and volumes that are files (python/volumes.py). Idempotent; README.md describes
 # it. PEER_STATE is the folder of everything.
+set -Eeuo pipefail
+# shellcheck source=../chroot/enter.sh
+. "$(dirname "${BASH_SOURCE[0]}")/../chroot/enter.sh"
+if [ -z "${PEER_INSIDE:-}" ]; then
+    build_root openstack
+    [ -z "${PEER_INSTALL_ONLY:-}" ] || exit 0
+    set_up_root
+    enter_root
+fi
+# shellcheck source=lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
-# shellcheck source=install.sh
-. "$HERE/install.sh"
 # shellcheck source=configure.sh
 . "$HERE/configure.sh"
 PASSWORD=peer
 trap 'say "FAILED at line $LINENO (logs: $STATE/log)"' ERR
-[ "$(id -u)" -eq 0 ] || die 'this peer needs root: it installs packages and makes namespaces'
 
 mkdir -p "$STATE"/{etc,log,run,python,nova,glance/images,keystone,neutron,cinder,lock,mysql-tmp,rabbit,machines,outside,runners}
 exec 9>"$STATE/run/up.lock"
 flock -n 9 || die "another up.sh runs on $STATE"
-install_packages
-[ -z "${PEER_INSTALL_ONLY:-}" ] || exit 0
 
 # ---- The network of the servers.
 if ! ip netns list | grep -qw "$NETNS"; then
@@ -76,7 +81,7 @@ export PYTHONPATH=$STATE/python PYTHONDONTWRITEBYTECODE=1 PYTHONWARNINGS=ignore 
 export OS_KEYSTONE_CONFIG_FILES=keystone.conf OS_KEYSTONE_CONFIG_DIR=$STATE/etc
 export OS_PLACEMENT_CONFIG_DIR=$STATE/etc/placement
 export RM_PEER_STATE=$STATE RM_PEER_MACHINE=$HERE/machine RM_PEER_NETNS=/run/netns/$NETNS
-wait_for mariadb 60 sql -e 'select 1'
+wait_for mariadb 300 sql -e 'select 1'
 
 keystone_database() {
     local manage="keystone-manage --config-file $STATE/etc/keystone.conf"
@@ -129,13 +134,13 @@ start keystone $(wsgi "$KEYSTONE" 2 4 /usr/bin/keystone-wsgi-public)
 # shellcheck disable=SC2046
 start placement $(wsgi "$PLACEMENT" 1 8 /usr/bin/placement-api)
 start neutron neutron-server --config-file "$STATE/etc/neutron.conf"
-wait_for keystone 120 answers "http://$IP:$KEYSTONE/v3"
+wait_for keystone 300 answers "http://$IP:$KEYSTONE/v3"
 /usr/bin/python3 "$HERE/python/seed_identity.py" "http://$IP:$KEYSTONE/v3" "$PASSWORD" "$REGION" \
     "nova=compute=http://$IP:$NOVA/v2.1" "glance=image=http://$IP:$GLANCE" \
     "neutron=network=http://$IP:$NEUTRON" "cinder=volumev3=http://$IP:$CINDER/v3/%(project_id)s" \
     "placement=placement=http://$IP:$PLACEMENT"
 start glance glance-api --config-file "$STATE/etc/glance-api.conf"
-wait_for rabbitmq 90 port_is_open "$AMQP"
+wait_for rabbitmq 300 port_is_open "$AMQP"
 for part in conductor scheduler compute api; do
     start "nova-$part" /usr/bin/python3 "$STATE/python/service.py" nova "$part" --config-file "$STATE/etc/nova.conf" \
         --log-file "$STATE/log/nova-$part.log"
@@ -144,18 +149,23 @@ for part in scheduler volume api; do
     start "cinder-$part" /usr/bin/python3 "$STATE/python/service.py" cinder "$part" --config-file "$STATE/etc/cinder.conf" \
         --log-file "$STATE/log/cinder-$part.log"
 done
-wait_for placement 120 answers "http://$IP:$PLACEMENT/"
-wait_for glance 120 answers "http://$IP:$GLANCE/"
-wait_for neutron 180 answers "http://$IP:$NEUTRON/"
-wait_for nova-api 120 answers "http://$IP:$NOVA/"
-wait_for cinder-api 120 answers "http://$IP:$CINDER/"
+wait_for placement 300 answers "http://$IP:$PLACEMENT/"
+wait_for glance 300 answers "http://$IP:$GLANCE/"
+wait_for neutron 300 answers "http://$IP:$NEUTRON/"
+wait_for nova-api 300 answers "http://$IP:$NOVA/"
+wait_for cinder-api 300 answers "http://$IP:$CINDER/"
 say 'all services answer'
 
 export OS_CLIENT_CONFIG_FILE=$STATE/clouds.yaml
 /usr/bin/python3 "$HERE/python/seed_cloud.py" "$SUBNET"
+wrap openstack python3
+find_holder
 cat >"$STATE/env" <<ENV
 OPENSTACK_CLOUDS=$STATE/clouds.yaml
 OPENSTACK_STATE=$STATE
+OPENSTACK_CLI=$STATE/bin/openstack
+OPENSTACK_PYTHON=$STATE/bin/python3
+OPENSTACK_NETNS=/proc/$holder/root/run/netns/$NETNS
 CONFORMANCE_THREADS=6
 ENV
 say "up: OS_CLIENT_CONFIG_FILE=$STATE/clouds.yaml OS_CLOUD=demo"

@@ -3,7 +3,8 @@
 # cloud-init, and the stand-in runner in /opt/actions-runner. Needs root and Debian.
 #
 # usage: [MACHINE=arm64] build.sh CACHE [PROGRAM]
-# CACHE     an absolute folder; what was built before from the same parts is taken from there
+# CACHE     an absolute folder; what was built before from the same parts is taken from there. apt
+#           keeps its own beside it
 # PROGRAM   the program `github-sim`, which plays the runner; without it only what takes time is
 #           built, for a later call
 # MACHINE   Debian's word for the machine; another than this one's must be translated already
@@ -11,6 +12,8 @@
 set -euo pipefail
 umask 022
 here=$(dirname -- "$(readlink -f -- "$0")")
+# shellcheck source=../chroot/apt.sh
+. "$here/../chroot/apt.sh"
 cache=$1 program=${2:-} machine=${MACHINE:-amd64}
 packages=(ca-certificates cloud-init dbus iproute2 procps qemu-guest-agent sudo systemd-sysv udev)
 
@@ -27,20 +30,14 @@ digest() {
 base_key=$( (cat "$here/build.sh" "$here"/overlay/*; echo "$machine" "${packages[@]}"; date +%Y-%m) | digest)
 base=$cache/base-$base_key.tar
 if [ ! -e "$base" ]; then
-    if ! command -v mmdebstrap >/dev/null; then
-        apt-get -o DPkg::Lock::Timeout=900 -qq -y --no-install-recommends install mmdebstrap >&2
-    fi
+    peers=$(dirname "$cache")
+    prepare_apt "$peers"
+    provide_mmdebstrap "$peers"
+    write_sources "$peers/apt" "$cache/base.sources"
     # What no test asks for goes: LXD 5.0 on Linux 6.18 changes the owner of every file of a new
-    # container, and takes a second for it. What this machine's apt is configured with is what can
-    # be reached.
-    sources=()
-    for list in /etc/apt/sources.list.d/debian.sources /etc/apt/sources.list; do
-        if [ -s "$list" ]; then
-            sources+=("$list")
-        fi
-    done
+    # container, and takes a second for it.
     include=$(IFS=,; echo "${packages[*]}")
-    mmdebstrap --mode=root --format=tar --variant=minbase --include="$include" \
+    unshare --mount --propagation private mmdebstrap --mode=root --format=tar --variant=minbase --include="$include" \
         --architectures="$machine" --skip=check/qemu \
         --dpkgopt='force-unsafe-io' \
         --dpkgopt='path-exclude=/usr/share/man/*' \
@@ -54,7 +51,7 @@ if [ ! -e "$base" ]; then
         --customize-hook='cd "$1/usr/share" && rm -rf i18n perl lintian bash-completion zsh zoneinfo/posix zoneinfo/right' \
         --customize-hook='rm -rf "$1"/usr/lib/*/perl "$1"/usr/lib/*/gconv' \
         --customize-hook='rm -f "$1/etc/hostname" "$1/etc/machine-id"; : >"$1/etc/machine-id"' \
-        bookworm "$base.new" "${sources[@]}" >&2
+        "$release" "$base.new" "$cache/base.sources" >&2
     mv "$base.new" "$base"
 fi
 

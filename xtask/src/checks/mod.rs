@@ -10,13 +10,14 @@ mod translation;
 
 use crate::executables::{self, Executable, Targets};
 use crate::failure::Result;
+use crate::peers::Peer;
 use crate::scope::Scope;
 use crate::step::Step;
 use crate::{conformance, new_backend, simulation};
 use std::path::Path;
 
-/// The test of the SSH client, against a server of OpenSSH.
-const SSH: &str = "ssh";
+/// The test of the SSH client, and the peer with a server of OpenSSH for it.
+pub(crate) const SSH: &str = "ssh";
 
 /// Runs one step in the workspace at `root`. Its output goes to the terminal as it comes.
 pub(crate) fn run(root: &Path, step: Step, without: &[String]) -> Result<()> {
@@ -32,7 +33,7 @@ pub(crate) fn run(root: &Path, step: Step, without: &[String]) -> Result<()> {
         Step::Schema => schema::check(root),
         Step::Servers => {
             let tests = executables::build(root, Scope::Hermetic, Targets::Integration)?;
-            servers(&tests)
+            servers(root, &tests)
         }
         Step::Bootstrap => bootstrap::test(root),
         Step::Conformance => conform(root, without),
@@ -45,8 +46,9 @@ pub(crate) fn run(root: &Path, step: Step, without: &[String]) -> Result<()> {
 }
 
 /// The tests that start a server of their own.
-pub(crate) fn servers(tests: &[Executable]) -> Result<()> {
-    executables::find(tests, SSH)?.run().map(drop)
+pub(crate) fn servers(root: &Path, tests: &[Executable]) -> Result<()> {
+    let test = executables::find(tests, SSH)?;
+    Peer::of(root, SSH).during(|environment| test.run(environment).map(drop))
 }
 
 /// The suite against all backends but `process`, which the step `suite` checks.

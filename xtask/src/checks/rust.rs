@@ -46,7 +46,7 @@ pub(crate) fn test(root: &Path) -> Result<()> {
 pub(crate) fn all_features(root: &Path) -> Result<()> {
     lint(root, Scope::All)?;
     super::docs::build(root, Scope::All)?;
-    tools::provide(root, Tool::Npm, &["npm"])?;
+    tools::require(root, Tool::Npm)?;
     let mut tests = executables::build(root, Scope::All, Targets::Default)?;
     tests.retain(scope::is_left_out);
     let times = executables::run(&tests)?;

@@ -3,7 +3,6 @@
 use crate::failure::{Failure, Result};
 use crate::process;
 use crate::scope::Scope;
-use crate::tools;
 use crate::workspace::{self, PROGRAM};
 use std::fs;
 use std::path::Path;
@@ -39,7 +38,6 @@ pub(crate) fn generate(root: &Path) -> Result<()> {
 
 /// What the program prints, checked to be JSON, with one line end at its end.
 fn generated(root: &Path) -> Result<String> {
-    tools::for_scope(root, Scope::All)?;
     let program = workspace::built(root, Scope::All, PROGRAM)?;
     let printed = process::stdout(Command::new(program).arg("schema"))?;
     serde_json::from_str::<serde_json::Map<_, _>>(&printed).map_err(Failure::because(format!(

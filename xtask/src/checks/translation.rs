@@ -14,16 +14,14 @@ pub(super) struct Translation {
 }
 
 impl Translation {
-    /// The program, and its package.
-    pub(super) const NEEDS: (&str, &str) = ("qemu-aarch64-static", "qemu-user-static");
-
     const NAME: &str = "runner-manager-arm64";
     /// What an ELF file of the machine begins with, and which bits of that count, as QEMU has them.
     /// `F` opens QEMU now, so that it is found in every root; `P` keeps the program's first word;
     /// `C` lets `sudo` be root.
-    const RULE: &str = r":runner-manager-arm64:M::\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00:\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff:/usr/bin/qemu-aarch64-static:POCF";
+    const RULE: &str = r":runner-manager-arm64:M::\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00:\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff:";
 
-    pub(super) fn start() -> Result<Self> {
+    /// `qemu` is the program of QEMU's that translates; it needs no library.
+    pub(super) fn start(qemu: &Path) -> Result<Self> {
         let register = Path::new(FOLDER).join("register");
         let mut this = Self { mounted: false };
         if !register.exists() {
@@ -36,7 +34,8 @@ impl Translation {
             this.mounted = true;
         }
         if !Path::new(FOLDER).join(Self::NAME).exists() {
-            fs::write(&register, Self::RULE)
+            let rule = format!("{}{}:POCF", Self::RULE, qemu.display());
+            fs::write(&register, rule)
                 .map_err(Failure::because("cannot have programs of arm64 translated"))?;
         }
         Ok(this)

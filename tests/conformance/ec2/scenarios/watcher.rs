@@ -78,7 +78,7 @@ impl Instance {
             "cd {} || exit 1; ./Runner.Listener 600 & {worker} sleep 0.5; exec python3 watch.py --stay",
             folder.path().display()
         );
-        let child = Command::new("unshare")
+        let child = Command::new(crate::site::variable("EC2_PEER_UNSHARE"))
             .args([
                 "--pid",
                 "--fork",
@@ -145,7 +145,7 @@ for part in email.message_from_bytes(data).walk():
     if part.get_content_type() == "text/cloud-boothook":
         sys.stdout.write(part.get_payload(decode=True).decode())
 "#;
-    let output = Command::new("python3")
+    let output = Command::new(crate::site::variable("EC2_PEER_PYTHON"))
         .args(["-c", program])
         .arg(&file)
         .output()

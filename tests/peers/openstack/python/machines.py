@@ -1,7 +1,7 @@
 """A hypervisor: Nova's fake driver, with a machine of namespaces behind every server.
 
-A machine has process, mount and host-name namespaces of its own and a root that is this
-machine's, overlaid: what it writes goes with it. Its SSH server stands in the network namespace
+A machine has process, mount and host-name namespaces of its own and a root that is the
+peer's, overlaid: what it writes goes with it. Its SSH server stands in the network namespace
 that owns the servers' addresses. `machine/boot` is its first process.
 
 As a program: `machines.py stop FOLDER`.
