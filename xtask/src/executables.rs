@@ -8,9 +8,12 @@ use crate::failure::{Failure, Result};
 use crate::process::{self, TestTime};
 use crate::scope::Scope;
 use crate::tools;
+use crate::workspace::PROGRAM;
 use serde_json::Value;
+use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
 
 /// A test program.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +40,10 @@ pub(crate) enum Targets<'a> {
 
 /// Builds the tests of a part of the workspace.
 pub(crate) fn build(root: &Path, scope: Scope, targets: Targets<'_>) -> Result<Vec<Executable>> {
+    build_selection(root, &selection(root, scope, targets)?)
+}
+
+fn selection(root: &Path, scope: Scope, targets: Targets<'_>) -> Result<Vec<String>> {
     tools::for_scope(root, scope)?;
     let mut words = scope.arguments(root)?;
     match targets {
@@ -47,17 +54,88 @@ pub(crate) fn build(root: &Path, scope: Scope, targets: Targets<'_>) -> Result<V
         }
         Targets::One(test) => words.extend(["--test", test].map(str::to_owned)),
     }
-    build_selection(root, &words)
+    Ok(words)
 }
 
-/// Builds the tests that these arguments of cargo name.
-pub(crate) fn build_selection(root: &Path, words: &[String]) -> Result<Vec<Executable>> {
+/// Cargo, which builds the tests that these arguments name and tells of each.
+fn builder(root: &Path, words: &[String]) -> Command {
     let mut build = process::cargo(root);
     build.args(["test", "--locked", "--no-run"]);
     build.arg("--message-format=json-render-diagnostics");
     build.args(words);
     println!("$ {}", process::line(&build));
-    let messages = process::stdout(&mut build)?;
+    build
+}
+
+/// Builds the tests that `cargo test` runs, and runs each while cargo compiles the next.
+///
+/// Those of the program come last: they start the examples of its package.
+pub(crate) fn build_and_run(root: &Path, scope: Scope) -> Result<Vec<TestTime>> {
+    let mut build = builder(root, &selection(root, scope, Targets::Default)?);
+    let mut building = Building::start(&mut build)?;
+    let (mut times, mut last) = (Vec::new(), Vec::new());
+    for test in building.executables()? {
+        if test.package == PROGRAM {
+            last.push(test);
+        } else {
+            times.extend(run(&[test])?);
+        }
+    }
+    building.end()?;
+    if times.is_empty() {
+        return Err(Failure::new("cargo built no test"));
+    }
+    times.extend(run(&last)?);
+    Ok(times)
+}
+
+/// Cargo at work. Dropped, it is killed.
+struct Building(Child);
+
+impl Building {
+    fn start(build: &mut Command) -> Result<Self> {
+        let child = build.stdout(Stdio::piped()).spawn();
+        Ok(Self(child.map_err(Failure::because("cannot start cargo"))?))
+    }
+
+    /// The test programs, as they come.
+    fn executables(&mut self) -> Result<mpsc::Receiver<Executable>> {
+        let output = self.0.stdout.take();
+        let output = output.ok_or_else(|| Failure::new("cargo's output is read already"))?;
+        let (tell, told) = mpsc::channel();
+        // Cargo's output is read while a test runs, or cargo would wait for its reader.
+        std::thread::spawn(move || {
+            let lines = BufReader::new(output).lines().map_while(io::Result::ok);
+            lines
+                .filter_map(|line| executable(&line))
+                .try_for_each(|test| tell.send(test))
+        });
+        Ok(told)
+    }
+
+    fn end(mut self) -> Result<()> {
+        let status = self.0.wait();
+        let status = status.map_err(Failure::because("cannot wait for cargo"))?;
+        match status.success() {
+            true => Ok(()),
+            false => Err(Failure::new(format!("cargo ended with {status}"))),
+        }
+    }
+}
+
+impl Drop for Building {
+    fn drop(&mut self) {
+        if !matches!(self.0.try_wait(), Ok(Some(_))) {
+            // Not waited for, its pid is its own.
+            let _ = process::kill(self.0.id());
+            let _ = self.0.wait();
+        }
+    }
+}
+
+/// Builds the tests that these arguments of cargo name.
+pub(crate) fn build_selection(root: &Path, words: &[String]) -> Result<Vec<Executable>> {
+    let messages = process::stdout(&mut builder(root, words))?;
     let executables = messages.lines().filter_map(executable).collect::<Vec<_>>();
     if executables.is_empty() {
         return Err(Failure::new("cargo built no test"));

@@ -3,6 +3,7 @@
 use crate::failure::{Failure, Result};
 use crate::step::Step;
 use crate::{checks, table};
+use clap::ValueEnum;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -71,9 +72,12 @@ impl Report {
     pub(crate) fn verdict(&self) -> Result<()> {
         for Entry { name, outcome, .. } in &self.0 {
             if let Outcome::Failed(failure) = outcome {
-                return Err(Failure::new(format!(
-                    "step `{name}` failed: {failure}\nrun it alone with `cargo xtask test --only {name}`"
-                )));
+                let mut message = format!("step `{name}` failed: {failure}");
+                // Continuous integration has steps of its own beside those.
+                if Step::from_str(name, false).is_ok() {
+                    message += &format!("\nrun it alone with `cargo xtask test --only {name}`");
+                }
+                return Err(Failure::new(message));
             }
         }
         Ok(())
@@ -114,6 +118,16 @@ mod tests {
         for (name, result) in [("fmt", "ok"), ("clippy", "FAILED"), ("test", "not run")] {
             let line = table.lines().find(|line| line.starts_with(name));
             assert!(line.is_some_and(|line| line.contains(result)), "{table}");
+        }
+    }
+
+    #[test]
+    fn only_a_step_that_can_be_run_alone_is_told_to_be() {
+        for (name, is_step) in [("clippy", true), ("build", false)] {
+            let mut report = Report::default();
+            report.step(name, || Err(Failure::new("no")));
+            let failure = report.verdict().expect_err("it failed").to_string();
+            assert_eq!(failure.contains("--only"), is_step, "{failure}");
         }
     }
 

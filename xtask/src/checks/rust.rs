@@ -32,9 +32,7 @@ pub(crate) fn lint(root: &Path, scope: Scope) -> Result<()> {
 
 /// Runs all tests that need neither a server nor the network.
 pub(crate) fn test(root: &Path) -> Result<()> {
-    tools::for_scope(root, Scope::Hermetic)?;
-    let tests = executables::build(root, Scope::Hermetic, Targets::Default)?;
-    let times = executables::run(&tests)?;
+    let times = executables::build_and_run(root, Scope::Hermetic)?;
     let mut doc = process::cargo(root);
     doc.args(["test", "--locked", "--doc"]);
     process::test(doc.args(Scope::Hermetic.arguments(root)?))?;

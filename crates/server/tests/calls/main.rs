@@ -1,4 +1,4 @@
-//! How many calls of GitHub a runner's life costs: 1,000 jobs over the simulated GitHub, on a
+//! How many calls of GitHub a runner's life costs: 250 jobs over the simulated GitHub, on a
 //! backend whose instances are there at once.
 
 #![expect(clippy::unwrap_used, reason = "a test")]
@@ -19,7 +19,7 @@ use runner_manager_github_sim::{Conclusion, JobSpec, JobView};
 use instant::Instances;
 use place::{Place, REPO, Sender};
 
-const JOBS: usize = 1_000;
+const JOBS: usize = 250;
 const DEADLINE: Duration = Duration::from_secs(240);
 
 async fn place(source: DemandSource, poll: Duration) -> Place {
@@ -98,7 +98,7 @@ async fn with_webhooks_a_runner_costs_two_calls_at_most() {
     let place = place(DemandSource::Queue, Duration::from_secs(30)).await;
     place.run("webhooks").await;
     let runners = place.sim.registrations_created();
-    assert!(runners >= 1_000);
+    assert!(runners >= JOBS);
     let calls = place.github.calls();
     assert!(calls <= 2 * runners, "{calls} calls for {runners} runners");
 }
@@ -112,6 +112,6 @@ async fn with_a_scale_set_a_runner_costs_nearly_nothing_of_the_rate_limit() {
     let place = place(DemandSource::ScaleSet(set), Duration::from_secs(30)).await;
     let (rest, _) = place.run("scale set").await;
     let runners = place.sim.registrations_created();
-    assert!(runners >= 1_000);
-    assert!(rest <= 50, "{rest} calls of the REST API");
+    assert!(runners >= JOBS);
+    assert!(rest <= 20, "{rest} calls of the REST API");
 }
