@@ -69,12 +69,12 @@ impl Fence {
             .collect()
     }
 
-    /// The runner's processes, from its cgroup or a recent scan.
+    /// The runner's processes, from its cgroup or a scan that begins no earlier than this call.
     pub(crate) fn members(&self, scanner: &Scanner) -> Result<Vec<Seen>> {
         match &self.cgroup {
             Some(group) => self.in_cgroup(group),
             None => {
-                let all = scanner.recent(self.markers())?;
+                let all = scanner.since(Instant::now(), self.markers())?;
                 Ok(self.of(&all).into_iter().cloned().collect())
             }
         }
@@ -212,20 +212,31 @@ impl Fence {
         }
     }
 
-    /// Whether a manager that is gone left the runner frozen, or a part of it: without a cgroup it
-    /// may have ended between the signals to two processes.
-    pub(crate) fn is_frozen(&self, scanner: &Scanner) -> Result<bool> {
-        if let Some(group) = &self.cgroup {
-            return Ok(group.is_freezing());
+    /// Whether the runner may be frozen: by a manager that works on it, or by one that is gone.
+    pub(crate) fn may_be_frozen(&self, scanner: &Scanner) -> Result<bool> {
+        match &self.cgroup {
+            Some(group) => Ok(group.is_freezing()),
+            None => Ok(self.has_stopped_program(&self.of(&*scanner.recent(self.markers())?))),
         }
-        // A job may stop processes of its own.
+    }
+
+    /// Whether a manager that is gone left the runner frozen, or a part of it: without a cgroup it
+    /// may have ended between the signals to two processes. The caller holds the runner's lock.
+    pub(crate) fn is_frozen(&self) -> Result<bool> {
+        match &self.cgroup {
+            Some(group) => Ok(group.is_freezing()),
+            None => Ok(self.has_stopped_program(&self.of(&scan::all(self.markers())?))),
+        }
+    }
+
+    /// A job may stop processes of its own.
+    fn has_stopped_program(&self, members: &[&Seen]) -> bool {
         let is_program = |seen: &Seen| {
             Some(seen.id) == self.main || [LISTENER, WORKER].contains(&seen.comm.as_str())
         };
-        let members = self.members(scanner)?;
-        Ok(members
+        members
             .iter()
-            .any(|seen| is_stopped(seen) && is_program(seen)))
+            .any(|seen| is_stopped(seen) && is_program(seen))
     }
 }
 

@@ -125,10 +125,12 @@ impl Host {
     /// it is frozen on purpose.
     fn thaw_if_left(&self, record: &Record) -> Result<()> {
         let fence = self.fence(record);
-        if !fence.is_frozen(&self.scanner)? {
+        if !fence.may_be_frozen(&self.scanner)? {
             return Ok(());
         }
-        if let Some(_lock) = Lock::try_take(&self.lock_path(&record.name))? {
+        if let Some(_lock) = Lock::try_take(&self.lock_path(&record.name))?
+            && fence.is_frozen()?
+        {
             tracing::warn!(runner = %record.name, "thaw a runner that was left frozen");
             fence.thaw()?;
         }

@@ -152,7 +152,7 @@ fn begin(host: &Host, spec: &LaunchSpec, cancelled: &AtomicBool) -> Result<Begun
     refuse_cancelled(cancelled)?;
     let uid = match &host.users {
         Some(users) => {
-            let alive = host.scanner.recent(scan::Markers::Skip)?;
+            let alive = host.scanner.since(Instant::now(), scan::Markers::Skip)?;
             Some(users.claim(&spec.name, |uid| alive.iter().all(|seen| seen.uid != uid))?)
         }
         None => None,

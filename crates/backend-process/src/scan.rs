@@ -168,25 +168,44 @@ pub(crate) fn signal(id: Identity, signal: Signal) {
     }
 }
 
-/// Scans shared by looks that come at the same time, so that a list of many runners reads
-/// `/proc` once.
+/// Scans shared by observations that are made at the same time, so that a list of many runners
+/// reads `/proc` once.
 #[derive(Debug, Default)]
-pub(crate) struct Scanner(Mutex<Option<(Instant, Arc<Vec<Seen>>)>>);
+pub(crate) struct Scanner(Mutex<Option<Scan>>);
+
+#[derive(Debug)]
+struct Scan {
+    began: Instant,
+    markers: Markers,
+    seen: Arc<Vec<Seen>>,
+}
 
 impl Scanner {
     const FRESH: Duration = Duration::from_millis(100);
 
-    /// A scan of which no part is older than 100 ms.
+    /// A scan of which no part is older than 100 ms. A runner that was started or signalled since
+    /// is not shown as it is: this is for hints, which [`Self::since`] confirms.
     pub(crate) fn recent(&self, markers: Markers) -> Result<Arc<Vec<Seen>>> {
+        let now = Instant::now();
+        self.since(now.checked_sub(Self::FRESH).unwrap_or(now), markers)
+    }
+
+    /// A scan of which no part is older than `earliest`.
+    pub(crate) fn since(&self, earliest: Instant, markers: Markers) -> Result<Arc<Vec<Seen>>> {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((at, seen)) = &*last
-            && at.elapsed() < Self::FRESH
+        if let Some(scan) = &*last
+            && scan.began >= earliest
+            && scan.markers == markers
         {
-            return Ok(Arc::clone(seen));
+            return Ok(Arc::clone(&scan.seen));
         }
-        let begun = Instant::now();
+        let began = Instant::now();
         let seen = Arc::new(all(markers)?);
-        *last = Some((begun, Arc::clone(&seen)));
+        *last = Some(Scan {
+            began,
+            markers,
+            seen: Arc::clone(&seen),
+        });
         Ok(seen)
     }
 }
@@ -208,5 +227,18 @@ mod tests {
         // Were it sent to the pid alone, this test would end here.
         signal(other, Signal::KILL);
         assert!(all(Markers::Skip).unwrap().iter().any(|seen| seen.id == id));
+    }
+
+    #[test]
+    fn a_scan_is_shared_by_those_who_asked_before_it_and_for_the_same() {
+        let scanner = Scanner::default();
+        let before = Instant::now();
+        let scan = scanner.since(before, Markers::Skip).unwrap();
+        let again = scanner.since(before, Markers::Skip).unwrap();
+        assert!(Arc::ptr_eq(&scan, &again));
+        let later = scanner.since(Instant::now(), Markers::Skip).unwrap();
+        assert!(!Arc::ptr_eq(&scan, &later));
+        let marked = scanner.since(before, Markers::Read).unwrap();
+        assert!(!Arc::ptr_eq(&later, &marked));
     }
 }

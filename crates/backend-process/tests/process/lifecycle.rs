@@ -1,6 +1,7 @@
 //! From create to delete.
 
 use std::fs;
+use std::time::{Duration, Instant};
 
 use runner_manager_core::{
     Cloud, CloudRunnerState, ErrorKind, HealthState, JobStatus, RunnerName, StopMode, StopOutcome,
@@ -52,6 +53,40 @@ async fn an_idle_runner_lives_and_goes() {
         fs::read_dir(bed.work_dir().join("failed")).unwrap().count(),
         0
     );
+}
+
+/// Without a cgroup the processes of a runner come from a scan of all processes. A scan from before
+/// its launch does not show them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_runner_that_was_just_started_is_not_taken_for_dead() {
+    let bed = Bed::new("idle");
+    let manager = bed.connect("app").await.unwrap();
+    let first = create(&manager).await;
+    wait_for_busy(&bed, &manager, &first, false).await;
+    for _ in 0..10 {
+        let request = request();
+        let name = manager.name_prefix().runner_name(&request.id);
+        let installed = bed
+            .folder(&name)
+            .join("exchange/runner-installed.timestamp");
+        // Another runner is polled until this one has started.
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let polls = async {
+            while !installed.exists() {
+                assert!(Instant::now() < deadline, "the runner does not start");
+                manager.get_runner(first.instance_id()).await.unwrap();
+            }
+        };
+        let (created, ()) = tokio::join!(manager.create_runner(request), polls);
+        created.unwrap();
+        let found = manager.get_runner(name.instance_id()).await;
+        let runner = found.unwrap().unwrap();
+        let reason = runner.health_reason;
+        assert_eq!(runner.health, HealthState::Healthy, "{reason}");
+        delete(&manager, &name).await;
+    }
+    delete(&manager, &first).await;
+    bed.assert_nothing_left();
 }
 
 #[tokio::test(flavor = "multi_thread")]
