@@ -1,5 +1,6 @@
 //! The manager is killed at random moments, again and again, while jobs go through.
 
+use std::fs;
 use std::time::Duration;
 
 use crate::support::{Place, REPO};
@@ -42,5 +43,8 @@ async fn fifty_kills_lose_no_job_and_leave_nothing() {
         place.processes()
     );
     assert_eq!(succeeded, JOBS, "jobs were lost");
+    let log = fs::read_to_string(place.path("log")).unwrap();
+    let refused = log.lines().find(|line| line.contains("cannot become"));
+    assert_eq!(refused, None, "a step was not of the state machine");
     assert!(most <= 4, "{most} runners at once where 4 are the most");
 }

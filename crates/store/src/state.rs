@@ -63,15 +63,19 @@ impl RunnerState {
     }
 
     /// Whether `to` may follow. A removal goes back to busy in one case: GitHub refused it
-    /// because a job had arrived.
+    /// because a job had arrived. A manager that was down during a launch may next see the
+    /// instance when it has ended.
     #[must_use]
     pub fn may_become(self, to: Self) -> bool {
         use RunnerState as S;
         match self {
             S::Gone => false,
             S::Deleting => matches!(to, S::Gone | S::Busy),
-            S::Requested => matches!(to, S::Launching | S::Booting | S::Deleting | S::Gone),
-            S::Launching => matches!(to, S::Booting | S::Deleting),
+            S::Requested => matches!(
+                to,
+                S::Launching | S::Booting | S::Finished | S::Deleting | S::Gone
+            ),
+            S::Launching => matches!(to, S::Booting | S::Finished | S::Deleting),
             S::Booting => matches!(to, S::Idle | S::Busy | S::Finished | S::Deleting),
             S::Idle => matches!(to, S::Busy | S::Finished | S::Deleting),
             S::Busy => matches!(to, S::Finished | S::Deleting),

@@ -178,7 +178,17 @@ proptest! {
                     prop_assert!(!runner.held, "an operation is under way: {runner:?}");
                     prop_assert!(seen.insert(name));
                 }
-                Action::Ask(name) | Action::Remove(name, ..) => prop_assert!(seen.insert(name)),
+                Action::Remove(name, why, _) => {
+                    let runner = runners.iter().find(|r| r.name == name).unwrap();
+                    let to = match why {
+                        Why::Ended => RunnerState::Finished,
+                        _ => RunnerState::Deleting,
+                    };
+                    let begun = runner.state == RunnerState::Deleting;
+                    prop_assert!(begun || runner.state.may_become(to), "{runner:?} to {to}");
+                    prop_assert!(seen.insert(name));
+                }
+                Action::Ask(name) => prop_assert!(seen.insert(name)),
                 Action::Launch(_) => {}
             }
         }
