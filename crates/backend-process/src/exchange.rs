@@ -32,6 +32,8 @@ pub(crate) fn read(folder: &Path, file: &str, owner: u32) -> Result<GuestFile> {
         Err(Errno::NOENT) => return Ok(GuestFile::Absent),
         Err(Errno::LOOP | Errno::NOTDIR) => return refuse("is a symbolic link"),
         Err(Errno::NXIO | Errno::NODEV | Errno::ACCESS) => return refuse("cannot be opened"),
+        // A job can hold a lease on its file, which keeps everybody else from opening it.
+        Err(Errno::AGAIN) => return refuse("is leased"),
         Err(error) => return Err(file_error("read the exchange file", &exchange, error)),
     };
     let fail = |error: std::io::Error| file_error("read the exchange file", &exchange, error);

@@ -10,7 +10,7 @@ use runner_manager_core::RunnerName;
 use crate::support::*;
 
 /// Puts a program, compiled from C, into the runner folder.
-fn compile(bed: &Bed, name: &str, source: &str) {
+pub(crate) fn compile(bed: &Bed, name: &str, source: &str) {
     let file = bed.runner_dir().join(format!("bin/{name}.c"));
     fs::write(&file, source).unwrap();
     let program = bed.runner_dir().join("bin").join(name);

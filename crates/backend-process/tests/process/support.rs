@@ -57,6 +57,10 @@ survivor | forks)
     "$here/bin/$FAKE" "$HOME/$FAKE"
     "$here/bin/Runner.Listener" 600
     ;;
+leases)
+    "$here/bin/leases" "$RUNNER_MANAGER_EXCHANGE" "$HOME/leases" "$PPID"
+    "$here/bin/Runner.Listener" 600
+    ;;
 open)
     touch "${TMPDIR:-/tmp}/of-a-job" "$HOME/open"
     [ -n "${TMPDIR:-}" ] || touch /var/tmp/of-a-job
