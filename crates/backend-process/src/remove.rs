@@ -9,6 +9,7 @@ use runner_manager_core::{Effect, Error, ErrorKind, Result};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use rustix::path::Arg;
+use rustix::process::{Gid, Uid};
 
 use crate::api::{file_error, late};
 
@@ -157,6 +158,11 @@ impl Remover<'_> {
     /// Opens a folder within another. Without root, its owner may have closed it: then it is opened
     /// for its owner first, by its handle.
     fn open_child(&self, folder: &OwnedFd, name: &CStr) -> rustix::io::Result<OwnedFd> {
+        if rustix::process::geteuid().is_root() {
+            let child = open_below(folder, name, FOLDER)?;
+            seal(&child)?;
+            return Ok(child);
+        }
         match open_below(folder, name, FOLDER) {
             Err(Errno::ACCESS) => {}
             // Without root a folder that can be read may still keep its entries.
@@ -201,10 +207,18 @@ impl Remover<'_> {
     }
 }
 
-/// Whether the owner of a folder may not read, change and pass it. Root may anyway.
+/// Takes a folder away from all users but root. A job may have handed its open folder to the job of
+/// another runner, which could fill it faster than it is emptied.
+fn seal(folder: &OwnedFd) -> rustix::io::Result<()> {
+    // First the owner, who could open it again.
+    rustix::fs::fchown(folder, Some(Uid::ROOT), Some(Gid::ROOT))?;
+    rustix::fs::fchmod(folder, Mode::RWXU)
+}
+
+/// Whether the owner of a folder may not read, change and pass it.
 fn is_closed(folder: &OwnedFd) -> bool {
     let mode = rustix::fs::fstat(folder).map_or(0o700, |stat| stat.st_mode);
-    mode & 0o700 != 0o700 && !rustix::process::geteuid().is_root()
+    mode & 0o700 != 0o700
 }
 
 #[cfg(test)]

@@ -1,11 +1,21 @@
 //! Jobs that hold up the manager, or that try to outlive their runner.
 
+use std::io::Write;
 use std::time::Instant;
 
 use runner_manager_core::CloudRunnerState;
 
 use crate::attacks::compile;
 use crate::support::*;
+
+/// Whether this is root. If not, standard error says so, past what the harness captures.
+fn has_root(case: &str) -> bool {
+    if !is_root() {
+        let line = format!("needs root, for without it all runners are one user: {case}\n");
+        std::io::stderr().write_all(line.as_bytes()).unwrap();
+    }
+    is_root()
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn leases_on_the_files_that_the_manager_reads_hold_up_nobody() {
@@ -26,5 +36,31 @@ async fn leases_on_the_files_that_the_manager_reads_hold_up_nobody() {
     assert!(before.elapsed().as_secs() < 40);
     assert!(metrics.post_job.is_none() && metrics.pre_job.is_none());
     assert!(other.get_runners(None).await.unwrap().is_empty());
+    bed.assert_nothing_left();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_cannot_hold_up_the_removal_of_another_that_gave_it_a_folder() {
+    if !has_root("a_job_cannot_hold_up_the_removal") {
+        return;
+    }
+    let bed = Bed::new("accomplice");
+    compile(&bed, "accomplice", include_str!("attacks/accomplice.c"));
+    let manager = bed.connect("app").await.unwrap();
+    let taker = create(&manager).await;
+    wait_for_busy(&bed, &manager, &taker, false).await;
+    let giver = create(&manager).await;
+    bed.wait_for(&giver, "home/gave").await;
+    bed.wait_for(&taker, "home/took").await;
+    eventually("files of the other job", async || {
+        bed.folder(&giver)
+            .join("home/given/of-another-100")
+            .exists()
+            .then_some(())
+    })
+    .await;
+    delete(&manager, &giver).await;
+    assert!(!bed.folder(&giver).exists());
+    delete(&manager, &taker).await;
     bed.assert_nothing_left();
 }

@@ -32,6 +32,7 @@ id -u >"$HOME/uid"
 id -un >"$HOME/user" 2>/dev/null
 ls "$here/externals/" >"$HOME/externals"
 touch "$here/.runner" "${TMPDIR:-/tmp}/of-a-job"
+mkdir "$HOME/given"
 env >"$HOME/env"
 echo "hello from the runner"
 case ${FAKE:-idle} in
@@ -59,6 +60,12 @@ survivor | forks)
     ;;
 leases)
     "$here/bin/leases" "$RUNNER_MANAGER_EXCHANGE" "$HOME/leases" "$PPID"
+    "$here/bin/Runner.Listener" 600
+    ;;
+accomplice)
+    name=${RUNNER_MANAGER_INSTANCE%/*}
+    "$here/bin/accomplice" take "$name" "$HOME/took" ||
+        "$here/bin/accomplice" give "$name" "$HOME/given" "$HOME/gave"
     "$here/bin/Runner.Listener" 600
     ;;
 open)
