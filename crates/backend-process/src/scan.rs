@@ -89,8 +89,9 @@ fn state_of(stat: &Stat) -> char {
         return stat.state;
     }
     let mut states = threads(stat.pid).filter_map(|thread| {
-        let text = std::fs::read_to_string(thread.join("stat")).ok()?;
-        // The state follows the name, which may hold anything.
+        let stat = std::fs::read(thread.join("stat")).ok()?;
+        // The state follows the name, which may hold anything, and be no text.
+        let text = String::from_utf8_lossy(&stat);
         text.rsplit_once(") ")?.1.chars().next()
     });
     let mut last = stat.state;

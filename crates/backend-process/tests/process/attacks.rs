@@ -32,13 +32,14 @@ fn threads(pid: &str) -> Vec<char> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     entries
         .filter_map(|thread| {
-            let text = fs::read_to_string(thread.path().join("stat")).ok()?;
+            let stat = fs::read(thread.path().join("stat")).ok()?;
+            let text = String::from_utf8_lossy(&stat);
             text.rsplit_once(") ")?.1.chars().next()
         })
         .collect()
 }
 
-fn is_alive(pid: &str) -> bool {
+pub(crate) fn is_alive(pid: &str) -> bool {
     threads(pid).iter().any(|state| !matches!(state, 'Z' | 'X'))
 }
 

@@ -1,11 +1,12 @@
 //! Jobs that hold up the manager, or that try to outlive their runner.
 
+use std::fs;
 use std::io::Write;
 use std::time::Instant;
 
 use runner_manager_core::CloudRunnerState;
 
-use crate::attacks::compile;
+use crate::attacks::{compile, is_alive};
 use crate::support::*;
 
 /// Whether this is root. If not, standard error says so, past what the harness captures.
@@ -36,6 +37,48 @@ async fn leases_on_the_files_that_the_manager_reads_hold_up_nobody() {
     assert!(before.elapsed().as_secs() < 40);
     assert!(metrics.post_job.is_none() && metrics.pre_job.is_none());
     assert!(other.get_runners(None).await.unwrap().is_empty());
+    bed.assert_nothing_left();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chain_that_kills_every_helper_of_its_user_goes_with_its_runner() {
+    if !has_root("a_chain_that_kills_every_helper") {
+        return;
+    }
+    let bed = Bed::new("killers");
+    compile(&bed, "killers", include_str!("attacks/killers.c"));
+    let manager = bed.connect("app").await.unwrap();
+    let name = create(&manager).await;
+    bed.wait_for(&name, "home/killers").await;
+    eventually("the end of all but the chain", async || {
+        let all = processes(&format!("{}/", bed.realm()));
+        let comm = |pid: &i32| fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        let left = all
+            .iter()
+            .map(comm)
+            .any(|comm| comm.trim() == "Runner.Listener");
+        (!left).then_some(())
+    })
+    .await;
+    delete(&manager, &name).await;
+    bed.assert_nothing_left();
+}
+
+/// Without root such a process carries no mark that the manager may read.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_without_a_readable_name_goes_with_its_runner() {
+    if !has_root("a_process_without_a_readable_name") {
+        return;
+    }
+    let bed = Bed::new("named");
+    compile(&bed, "named", include_str!("attacks/named.c"));
+    let manager = bed.connect("app").await.unwrap();
+    let name = create(&manager).await;
+    let pid = bed.wait_for(&name, "home/named").await;
+    let pid = pid.trim();
+    assert!(is_alive(pid), "the process does not run");
+    delete(&manager, &name).await;
+    assert!(!is_alive(pid), "the process outlives its runner");
     bed.assert_nothing_left();
 }
 
