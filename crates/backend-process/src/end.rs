@@ -10,7 +10,7 @@ use crate::host::Host;
 use crate::lock::Lock;
 use crate::record::Record;
 use crate::remove::remove_tree;
-use crate::{exchange, logs};
+use crate::{exchange, keyring, logs};
 
 /// How long another task may hold the runner's lock.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -95,6 +95,10 @@ pub(crate) fn purge(host: &Host, name: &RunnerName, record: Option<&Record>) -> 
     // The number goes last, when nothing of its user is left.
     if let Some(users) = &host.users {
         for uid in uids {
+            // Where its last job forbids that, the keys are of its own choice.
+            if let Err(error) = keyring::clear_user(uid) {
+                tracing::warn!(runner = %name, %error, "keys may be left to the user's next runner");
+            }
             users.release(uid, name).map_err(partial)?;
         }
     }

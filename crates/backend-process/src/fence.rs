@@ -216,7 +216,7 @@ impl Fence {
     pub(crate) fn may_be_frozen(&self, scanner: &Scanner) -> Result<bool> {
         match &self.cgroup {
             Some(group) => Ok(group.is_freezing()),
-            None => Ok(self.has_stopped_program(&self.of(&*scanner.recent(self.markers())?))),
+            None => Ok(self.has_stopped_program(&self.of(&scanner.recent(self.markers())?))),
         }
     }
 

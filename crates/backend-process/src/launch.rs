@@ -13,6 +13,7 @@ use runner_manager_core::{
     CloudInstance, CloudRunnerState, Effect, Error, ErrorKind, LaunchSpec, Result,
     RunnerCredential, RunnerName,
 };
+use tokio::process::{Child, Command};
 
 use crate::api::{Native, file_error, late};
 use crate::cgroup::Cgroup;
@@ -20,7 +21,7 @@ use crate::files::{self, make_dir};
 use crate::host::Host;
 use crate::lock::Lock;
 use crate::record::{Phase, Record};
-use crate::{end, environment, exchange, logs, runner_folder, scan};
+use crate::{end, environment, exchange, keyring, logs, runner_folder, scan};
 
 const LAUNCH: &str = include_str!("scripts/launch.sh");
 const ENTER: &str = include_str!("scripts/enter.sh");
@@ -264,7 +265,7 @@ fn spawn(
         let tmp = folder.join("tmp").display().to_string();
         env.entry("TMPDIR".into()).or_insert(tmp);
     }
-    let mut command = tokio::process::Command::new(&host.setsid);
+    let mut command = Command::new(&host.setsid);
     command
         .args(["/bin/sh", "-c", LAUNCH, "runner-manager"])
         .arg(folder)
@@ -280,13 +281,11 @@ fn spawn(
         .stdin(Stdio::piped())
         .stdout(log)
         .stderr(twin);
-    let starting = files::STARTS
-        .write()
-        .unwrap_or_else(PoisonError::into_inner);
-    let child = command.spawn();
-    drop(starting);
-    let mut child =
-        child.map_err(|error| file_error("start `setsid` (of util-linux) in", folder, error))?;
+    let mut child = match uid {
+        Some(_) => start_apart(&mut command),
+        None => start(&mut command),
+    }
+    .map_err(|error| error.with_context("folder", folder.display()))?;
     let input = child
         .stdin
         .take()
@@ -302,6 +301,27 @@ fn spawn(
             "the runner's launcher ended at once",
         )),
     }
+}
+
+fn start(command: &mut Command) -> Result<Child> {
+    let _starting = files::STARTS
+        .write()
+        .unwrap_or_else(PoisonError::into_inner);
+    command.spawn().map_err(|error| {
+        Error::new(ErrorKind::Local, "cannot start `setsid` (of util-linux)").with_source(error)
+    })
+}
+
+/// Starts it from a thread with a session keyring of its own.
+fn start_apart(command: &mut Command) -> Result<Child> {
+    let runtime = tokio::runtime::Handle::current();
+    let thread = || {
+        let _runtime = runtime.enter();
+        keyring::leave_session()?;
+        start(command)
+    };
+    let started = std::thread::scope(|scope| scope.spawn(thread).join());
+    started.unwrap_or_else(|_| Err(Error::new(ErrorKind::Unexpected, "a thread failed")))
 }
 
 /// What the wrapper is told. No secret: those come through its input.

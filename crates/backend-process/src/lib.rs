@@ -13,6 +13,7 @@ mod fence;
 mod files;
 mod guest;
 mod host;
+mod keyring;
 mod launch;
 mod leftovers;
 mod lock;

@@ -1,10 +1,13 @@
-//! Jobs that hold up the manager, or that try to outlive their runner.
+//! Jobs that hold up the manager, try to outlive their runner, or leave something to the next one.
 
 use std::fs;
 use std::io::Write;
 use std::time::Instant;
 
+use keyutils::Keyring;
+use keyutils::keytypes::User;
 use runner_manager_core::CloudRunnerState;
+use serde_json::json;
 
 use crate::attacks::{compile, is_alive};
 use crate::support::*;
@@ -106,4 +109,52 @@ async fn a_job_cannot_hold_up_the_removal_of_another_that_gave_it_a_folder() {
     assert!(!bed.folder(&giver).exists());
     delete(&manager, &taker).await;
     bed.assert_nothing_left();
+}
+
+/// The kernel keeps the keyrings of a user when its last process has ended.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_next_runner_of_a_user_finds_no_key_of_the_last() {
+    if !has_root("the_next_runner_of_a_user_finds_no_key") {
+        return;
+    }
+    // One user, and apart from those of other tests: the second runner must get that of the first.
+    let bed = Bed::new("keys")
+        .with("first_uid", json!(66_000 + std::process::id() % 3_000))
+        .with("uid_count", json!(1));
+    compile(&bed, "keys", include_str!("attacks/keys.c"));
+    let manager = bed.connect("app").await.unwrap();
+    for _ in 0..2 {
+        let name = create(&manager).await;
+        let keys = bed.wait_for(&name, "home/keys").await;
+        assert_eq!(keys, "user none\nsession none\nleft one\n");
+        delete(&manager, &name).await;
+    }
+    bed.assert_nothing_left();
+}
+
+/// A manager that was started from a login has the session keyring of that login.
+#[test]
+fn a_job_finds_no_key_of_its_managers_session() {
+    if !has_root("a_job_finds_no_key_of_its_managers_session") {
+        return;
+    }
+    // Keyrings belong to threads, which hand them on to the threads that they start.
+    let manager = std::thread::spawn(|| {
+        let mut session = Keyring::join_anonymous_session().unwrap();
+        let secret = &b"secret"[..];
+        let added = session.add_key::<User, _, _>("of-the-manager", secret);
+        added.unwrap();
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let bed = Bed::new("keys");
+            compile(&bed, "keys", include_str!("attacks/keys.c"));
+            let manager = bed.connect("app").await.unwrap();
+            let name = create(&manager).await;
+            let keys = bed.wait_for(&name, "home/keys").await;
+            assert!(keys.contains("session none"), "{keys}");
+            delete(&manager, &name).await;
+            bed.assert_nothing_left();
+        });
+    });
+    manager.join().unwrap();
 }

@@ -54,7 +54,7 @@ fail)
     echo "it went wrong"
     exit 3
     ;;
-survivor | forks | killers | named)
+survivor | forks | killers | named | keys)
     "$here/bin/$FAKE" "$HOME/$FAKE"
     "$here/bin/Runner.Listener" 600
     ;;
