@@ -12,4 +12,5 @@ mod render;
 mod scale_sets;
 mod status;
 mod support;
+mod suspects;
 mod webhooks;

@@ -114,6 +114,9 @@ pub struct PoolConfig {
     pub phase_deadlines: PhaseDeadlines,
     /// How long a runner that nobody needs may stay idle.
     pub idle_timeout: Duration,
+    /// How long a runner may be online and idle while a job that it matches waits, before another
+    /// is launched in its place. Known of jobs of the queue only.
+    pub suspect_after: Duration,
     /// How old an orphan must be before it is removed.
     pub grace: Duration,
     /// How many launches go on at once.
@@ -188,6 +191,7 @@ impl PoolConfig {
             boot_deadline: Duration::from_secs(600),
             phase_deadlines: PhaseDeadlines::default(),
             idle_timeout: Duration::from_secs(600),
+            suspect_after: Duration::from_secs(120),
             grace: Duration::from_secs(300),
             max_concurrent_launches: 64,
             sizing: Sizing::default(),

@@ -55,6 +55,10 @@ pub(crate) struct RunnerFacts {
     pub(crate) age: Duration,
     /// How old it was when GitHub was last looked at: what was not looked at is not late.
     pub(crate) age_when_seen: Duration,
+    /// How long it had been in its state when GitHub was last looked at.
+    pub(crate) idle_when_seen: Duration,
+    /// For how long it has been a suspect: idle, while a job that it matches waits.
+    pub(crate) suspected: Option<Duration>,
     /// What it is late with, before it is late as a whole.
     pub(crate) overdue: Option<Overdue>,
     /// Made from what runners are not made from any more.
@@ -82,6 +86,10 @@ pub(crate) struct PoolFacts {
     pub(crate) lost_after: Duration,
     /// How many launches may begin now.
     pub(crate) launch_budget: usize,
+    /// Jobs for this pool that have waited for longer than `suspect_after`.
+    pub(crate) stalled: usize,
+    /// How long a runner may be idle while a job that it matches waits.
+    pub(crate) suspect_after: Duration,
 }
 
 /// Why a runner is removed.
@@ -101,6 +109,8 @@ pub(crate) enum Why {
     Outdated,
     /// It has waited for too long.
     Aged,
+    /// It is online and idle, and is given no job although one waits that it matches.
+    Suspect,
     /// The manager stopped before the launch made anything.
     Unfinished,
     /// A removal that began earlier.
@@ -122,6 +132,7 @@ impl Why {
             Self::Excess => "idle, and not needed",
             Self::Outdated => "idle, and made from an older image or configuration",
             Self::Aged => "idle, and past the age limit",
+            Self::Suspect => "online and idle, while a job that it matches is not given to it",
             Self::Unfinished => "the launch was cut off",
             Self::Resumed => "the removal had begun",
             Self::Operator => "asked for by an operator",
@@ -145,6 +156,8 @@ pub(crate) enum Action {
     Advance(RunnerName, RunnerState),
     /// The backend is to be asked for this one: its list does not hold it.
     Ask(RunnerName),
+    /// This idle runner is not counted on any more: a job waits that it is not given.
+    Suspect(RunnerName),
     Remove(RunnerName, Why, Order),
     /// Launch this many runners.
     Launch(usize),
@@ -196,7 +209,11 @@ fn judge(pool: &PoolFacts, r: &RunnerFacts, state: RunnerState) -> Verdict {
             Registered::Offline(gone) if gone > pool.lost_after && !working => {
                 Verdict::Remove(Why::Lost, RegistrationFirst)
             }
-            Registered::Unseen | Registered::Online if state == RunnerState::Idle => Verdict::Free,
+            Registered::Unseen | Registered::Online
+                if state == RunnerState::Idle && !suspects::is_suspect(r) =>
+            {
+                Verdict::Free
+            }
             _ => Verdict::Taken,
         },
         RunnerState::Finished | RunnerState::Deleting => {
@@ -260,7 +277,7 @@ pub(crate) fn decide(pool: &PoolFacts, runners: &[RunnerFacts]) -> Vec<Action> {
     let mut advances = Vec::new();
     let (mut asks, mut removals) = (Vec::new(), Vec::new());
     let mut free = 0_usize;
-    let mut idle: Vec<&RunnerFacts> = Vec::new();
+    let (mut idle, mut known) = (Vec::<&RunnerFacts>::new(), Vec::new());
     for r in runners {
         let state = progress(r);
         let unlisted = r.instance == Instance::Unlisted && !r.held;
@@ -276,6 +293,9 @@ pub(crate) fn decide(pool: &PoolFacts, runners: &[RunnerFacts]) -> Vec<Action> {
                     idle.push(r);
                 }
             }
+            Verdict::Taken if suspects::is_suspect(r) && !r.held && !unlisted && !is_working(r) => {
+                known.push(r);
+            }
             Verdict::Remove(..) | Verdict::Taken => {}
         }
         // What an operation does to it is stored by that operation.
@@ -286,6 +306,10 @@ pub(crate) fn decide(pool: &PoolFacts, runners: &[RunnerFacts]) -> Vec<Action> {
         }
     }
     let wanted = pool.demand + pool.min_idle;
+    let suspects = suspects::new_suspects(pool, runners, &idle);
+    free -= suspects.len();
+    idle.retain(|r| !suspects.iter().any(|suspect| suspect.name == r.name));
+    removals.extend(suspects::removals(pool, runners, &known));
     // The oldest image first, and of one image the oldest runner.
     idle.retain(|r| r.state == RunnerState::Idle);
     idle.sort_by_key(|r| std::cmp::Reverse((r.outdated, r.age)));
@@ -303,12 +327,16 @@ pub(crate) fn decide(pool: &PoolFacts, runners: &[RunnerFacts]) -> Vec<Action> {
     removals.extend(excess.chain(replaced).map(leave));
     let mut actions = advances;
     actions.extend(asks);
+    let suspects = suspects.into_iter();
+    actions.extend(suspects.map(|r| Action::Suspect(r.name.clone())));
     actions.extend(removals);
     if launches > 0 {
         actions.push(Action::Launch(launches));
     }
     actions
 }
+
+mod suspects;
 
 #[cfg(test)]
 mod properties;

@@ -28,7 +28,7 @@ mod source;
 pub use callback::{Called, Phase};
 pub use config::{Architecture, FleetConfig, PhaseDeadlines, PoolConfig, Registration, Sizing};
 pub use fleet::{Fleet, FlushMode};
-pub use pool::CircuitView;
+pub use pool::{CircuitView, NO_JOBS};
 pub use route::offered_labels;
 pub use schedule::Schedule;
 pub use services::{CallbackConfig, IpNetwork, ManagerServices, RepoPolicyConfig};

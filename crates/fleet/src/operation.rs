@@ -19,8 +19,9 @@ use crate::PoolConfig;
 use crate::chance::Chance;
 use crate::decide::{Order, Why};
 use crate::events::{Events, Reconciliation};
+use crate::pool::Class;
 use crate::queues::Queues;
-use crate::recorder::FailedBoot;
+use crate::recorder::FailedRunner;
 use crate::registrar::Enrolment;
 
 /// What all pools share.
@@ -54,10 +55,10 @@ pub(crate) enum Done {
         error: Error,
         undone: Undone,
     },
-    /// With the console's text, where a failed boot was recorded.
+    /// With the console's text, where a failed runner was recorded.
     Removed {
         name: RunnerName,
-        console: Option<String>,
+        console: Option<(Class, String)>,
     },
     /// GitHub says that a job runs: the runner stays.
     KeptBusy {
@@ -218,12 +219,22 @@ impl Context {
         why: Why,
         order: Order,
         enrolment: Enrolment,
-        failed: Option<FailedBoot>,
+        failed: Option<FailedRunner>,
     ) -> Done {
         // Closed never: the semaphore lives as long as its pool's operations.
         let _permit = self.removals.acquire().await;
+        if why == Why::Suspect && self.has_job(&name).await {
+            return match self.keep_busy(&name).await {
+                Ok(_) => Done::KeptBusy { name },
+                Err(error) => Done::RemovalFailed { name, error },
+            };
+        }
         let console = match failed {
-            Some(failed) => self.record_boot(&name, why, failed).await,
+            Some(failed) => {
+                let class = failed.class;
+                let text = self.record_runner(&name, why, failed).await;
+                text.map(|text| (class, text))
+            }
             None => None,
         };
         tracing::info!(pool = self.pool.name, runner = %name, reason = why.as_str(), "remove runner");
@@ -236,6 +247,19 @@ impl Context {
             Err(error) => {
                 tracing::warn!(pool = self.pool.name, runner = %name, %error, "cannot remove a runner yet");
                 Done::RemovalFailed { name, error }
+            }
+        }
+    }
+
+    /// Whether a job runs on a runner's instance, where that can be seen: GitHub, which shows the
+    /// runner as idle, may be wrong.
+    async fn has_job(&self, name: &RunnerName) -> bool {
+        let found = self.pool.manager.get_runner(name.instance_id()).await;
+        match found {
+            Ok(instance) => instance.is_some_and(|instance| instance.busy == Some(true)),
+            Err(error) => {
+                tracing::debug!(pool = self.pool.name, runner = %name, %error, "cannot see whether a job runs");
+                false
             }
         }
     }
@@ -271,11 +295,7 @@ impl Context {
         if order == Order::RegistrationFirst && may_be_registered {
             match self.unregister(name, enrolment).await {
                 Err(error) if error.kind() == ErrorKind::Busy => {
-                    let note = Some("a job runs");
-                    self.store()
-                        .advance(name, RunnerState::Busy, self.now(), note)
-                        .await?;
-                    return Ok(Removal::KeptBusy);
+                    return self.keep_busy(name).await;
                 }
                 outcome => outcome?,
             }
@@ -303,6 +323,13 @@ impl Context {
             .advance(name, RunnerState::Gone, self.now(), None)
             .await?;
         Ok(Removal::Gone)
+    }
+
+    async fn keep_busy(&self, name: &RunnerName) -> Result<Removal> {
+        let note = Some("a job runs");
+        let busy = RunnerState::Busy;
+        self.store().advance(name, busy, self.now(), note).await?;
+        Ok(Removal::KeptBusy)
     }
 
     /// Asks the backend for one runner, which its list did not hold.

@@ -9,6 +9,7 @@ mod room;
 mod runner;
 mod settle;
 mod taken;
+mod waits;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -29,11 +30,12 @@ use crate::scope::ScopeView;
 use crate::{FleetConfig, Phase, PoolConfig, PoolSnapshot};
 
 use circuit::Circuit;
-pub use circuit::CircuitView;
 pub(crate) use circuit::Class;
+pub use circuit::{CircuitView, NO_JOBS};
 use failures::retry_pause;
 use runner::{Hold, Runner};
 use taken::Taken;
+use waits::Waits;
 
 /// How many removals of one pool go on at once.
 const MAX_REMOVALS: usize = 16;
@@ -94,6 +96,7 @@ pub(crate) struct Pool {
     runners: BTreeMap<RunnerName, Runner>,
     view: Reader<ScopeView>,
     taken: Taken,
+    waits: Waits,
     /// What its own source tells, if it has one.
     feed: watch::Receiver<Feed>,
     routes: watch::Receiver<Arc<Vec<Route>>>,
@@ -169,6 +172,7 @@ impl Pool {
             duty: Duty::Active,
             view: wiring.view,
             taken: Taken::default(),
+            waits: Waits::default(),
             feed: wiring.feed,
             routes: wiring.routes,
             others: wiring.rooms.subscribe(),
@@ -332,6 +336,7 @@ impl Pool {
             match action {
                 Action::Advance(name, to) => advances.push((name, to)),
                 Action::Ask(name) => asks.push(name),
+                Action::Suspect(name) => self.suspect(&name),
                 Action::Remove(name, why, order) => removals.push((name, why, order)),
                 Action::Launch(count) => launches = count,
             }

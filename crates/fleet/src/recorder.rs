@@ -8,9 +8,10 @@ use crate::operation::Context;
 use crate::pool::Class;
 use crate::redact::redact;
 
-/// What is known of a runner that did not come online.
+/// What is known of a runner that did not come online, or was given no job.
 #[derive(Debug, Clone)]
-pub(crate) struct FailedBoot {
+pub(crate) struct FailedRunner {
+    pub(crate) class: Class,
     /// What the backend last said of its health.
     pub(crate) probe: Option<String>,
 }
@@ -22,20 +23,20 @@ impl Context {
             .await;
     }
 
-    /// Records a failed boot while its instance can still be looked at, and gives the console's
-    /// text.
-    pub(crate) async fn record_boot(
+    /// Records a runner that failed while its instance can still be looked at, and gives the
+    /// console's text.
+    pub(crate) async fn record_runner(
         &self,
         name: &RunnerName,
         why: Why,
-        failed: FailedBoot,
+        failed: FailedRunner,
     ) -> Option<String> {
         let console = match self.pool.manager.console(name.instance_id()).await {
             Ok(console) => console.map(|text| redact(&text)),
             Err(error) => Some(format!("the console cannot be read: {error}")),
         };
         let reason = why.as_str().to_owned();
-        self.record(name, Class::Boot, reason, failed.probe, console.clone())
+        self.record(name, failed.class, reason, failed.probe, console.clone())
             .await;
         console
     }

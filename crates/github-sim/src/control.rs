@@ -20,6 +20,8 @@ pub(crate) fn routes(core: &Shared) -> Router {
         .route("/_sim/jobs/{id}", get(job))
         .route("/_sim/jobs/{id}/cancel", post(cancel))
         .route("/_sim/runners", get(runners))
+        .route("/_sim/runners/{id}/ghost", post(ghost))
+        .route("/_sim/ghosts", post(ghosts).delete(no_ghosts))
         .route("/_sim/exchanges", get(exchanges))
         .route("/_sim/faults", post(fault).delete(clear))
         .layer(from_fn_with_state(core.clone(), gate))
@@ -60,6 +62,21 @@ async fn runners(State(core): State<Shared>) -> Answer {
         (state.runner_views(), state.registrations_created())
     };
     ok(json!({ "runners": runners, "registrations_created": created }))
+}
+
+async fn ghost(State(core): State<Shared>, Path(id): Path<u64>) -> Answer {
+    let known = core.change(|state| state.make_ghost(id));
+    ok(json!({ "ghost": known }))
+}
+
+async fn ghosts(State(core): State<Shared>) -> Answer {
+    core.change(|state| state.make_ghosts(true));
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+async fn no_ghosts(State(core): State<Shared>) -> Answer {
+    core.change(|state| state.make_ghosts(false));
+    Ok(StatusCode::NO_CONTENT.into_response())
 }
 
 async fn exchanges(State(core): State<Shared>) -> Answer {

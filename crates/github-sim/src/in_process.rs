@@ -144,6 +144,12 @@ impl InProcess {
         self.core.change(|state| state.connect(runner))
     }
 
+    /// Gives a runner no job from now on, although it shows as online and idle. False when it is
+    /// unknown.
+    pub fn make_ghost(&self, runner: u64) -> bool {
+        self.core.change(|state| state.make_ghost(runner))
+    }
+
     /// A listener is gone without a word: it gets no job any more, and shows as online until
     /// GitHub [notices](Self::notice).
     pub fn vanish(&self, runner: u64) {

@@ -91,6 +91,18 @@ impl Sim {
         self.core.change(|state| state.cancel_job(id))
     }
 
+    /// Gives a runner no job from now on, although it shows as online and idle, as GitHub does now
+    /// and then. False when it is unknown.
+    pub fn make_ghost(&self, runner: u64) -> bool {
+        self.core.change(|state| state.make_ghost(runner))
+    }
+
+    /// Whether runners that register from now on are given no job, although they show as online
+    /// and idle.
+    pub fn make_ghosts(&self, ghosts: bool) {
+        self.core.change(|state| state.make_ghosts(ghosts));
+    }
+
     /// All jobs, in order of id.
     #[must_use]
     pub fn jobs(&self) -> Vec<JobView> {

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use crate::cli::print;
 use crate::config::Config;
+use crate::why;
 
 /// Lists runners from the database, whether a manager runs or not.
 pub(crate) async fn list_runners(
@@ -170,7 +171,12 @@ pub(crate) async fn explain_job(config: &Path, id: u64, json: bool) -> Result<()
         None => None,
     };
     let steps = runner.map(|(_, steps)| steps).unwrap_or_default();
-    let stages = crate::why::explain(&job, &steps, jiff::Timestamp::now());
+    let failures = match &job.pool {
+        Some(pool) => store.failures(Some(pool.clone())).await?,
+        None => Vec::new(),
+    };
+    let ghosts = why::ghosts(&job, &failures);
+    let stages = why::explain(&job, &steps, ghosts, jiff::Timestamp::now());
     if json {
         return print(&json!({ "job": job, "stages": stages }), true);
     }

@@ -1,7 +1,8 @@
 //! Where a job's time went, and who is to blame.
 
-use jiff::Timestamp;
-use runner_manager_store::{JobRow, JobStatus, RunnerState, Step};
+use jiff::{SignedDuration, Timestamp};
+use runner_manager_fleet::NO_JOBS;
+use runner_manager_store::{FailureRow, JobRow, JobStatus, RunnerState, Step};
 use serde::Serialize;
 
 /// One stretch of a job's life.
@@ -15,14 +16,40 @@ pub(crate) struct Stage {
     open: bool,
 }
 
+/// Whether runners that match a job were online and idle beside it, and GitHub gave them no job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ghosts {
+    Seen,
+    None,
+}
+
+/// GitHub's clock may differ by this much, and its times are whole seconds.
+const CLOCKS: SignedDuration = SignedDuration::from_secs(30);
+
+/// Those among the failures of a job's pool.
+pub(crate) fn ghosts(job: &JobRow, failures: &[FailureRow]) -> Ghosts {
+    let end = job.started_at.or(job.completed_at);
+    let beside = |failure: &&FailureRow| {
+        failure.class == NO_JOBS
+            && failure.at.duration_since(job.queued_at) >= -CLOCKS
+            && end.is_none_or(|end| failure.at.duration_since(end) <= CLOCKS)
+    };
+    match failures.iter().find(beside) {
+        Some(_) => Ghosts::Seen,
+        None => Ghosts::None,
+    }
+}
+
 /// Cuts the life of a job into stages. The steps are those of its runner, none before it has one.
-pub(crate) fn explain(job: &JobRow, steps: &[Step], now: Timestamp) -> Vec<Stage> {
+pub(crate) fn explain(job: &JobRow, steps: &[Step], ghosts: Ghosts, now: Timestamp) -> Vec<Stage> {
     let reached = |states: &[RunnerState]| {
         let first = steps.iter().find(|step| states.contains(&step.state));
         first.map(|step| step.at)
     };
     let waits = if job.pool.is_none() {
         "configuration: no pool takes these labels in this repository"
+    } else if ghosts == Ghosts::Seen {
+        "GitHub: runners that match it were online and idle, and were not given it; see `failures list`"
     } else {
         "capacity: no place was free, or GitHub had not told yet"
     };
@@ -124,6 +151,7 @@ mod tests {
         let told = explain(
             &job(Some("p"), Some(1000), Some(5000)),
             &steps(&all),
+            Ghosts::None,
             at(9000),
         );
         assert_eq!(times(&told), [100, 10, 190, 600, 100, 4000]);
@@ -135,17 +163,22 @@ mod tests {
             (Booting, -500),
             (Idle, -100),
         ];
-        let told = explain(&job(Some("p"), Some(50), None), &steps(&early), at(60));
+        let told = explain(
+            &job(Some("p"), Some(50), None),
+            &steps(&early),
+            Ghosts::None,
+            at(60),
+        );
         assert_eq!(times(&told), [0, 0, 0, 0, 50, 10]);
         assert!(told[5].open);
     }
 
     #[test]
     fn a_job_that_waits_says_for_whom() {
-        let told = explain(&job(None, None, None), &[], at(700));
+        let told = explain(&job(None, None, None), &[], Ghosts::None, at(700));
         assert_eq!(times(&told), [700]);
         assert!(told[0].open && told[0].blame.starts_with("configuration"));
-        let cancelled = explain(&job(Some("p"), None, Some(300)), &[], at(700));
+        let cancelled = explain(&job(Some("p"), None, Some(300)), &[], Ghosts::None, at(700));
         assert_eq!(times(&cancelled), [300]);
         assert!(!cancelled[0].open);
     }

@@ -98,6 +98,9 @@ pub struct Faults {
     pub slow_boot: f64,
     /// An instance that never comes online.
     pub dead_boot: f64,
+    /// A runner that comes online and is given no job, in a pool that hears of its jobs by the
+    /// queue.
+    pub ghost: f64,
     /// An instance that dies in the middle of a job.
     pub dies: f64,
     /// A machine that is about to be ended: a job comes for its runner just then.
@@ -130,6 +133,7 @@ impl Faults {
         cloud_unanswered: 0.0,
         slow_boot: 0.0,
         dead_boot: 0.0,
+        ghost: 0.0,
         dies: 0.0,
         job_in_between: 0.0,
         guest_silent: 0.0,
@@ -161,6 +165,7 @@ impl Faults {
             cloud_unanswered: likely(0.3),
             slow_boot: likely(0.3),
             dead_boot: likely(0.3),
+            ghost: likely(0.3),
             dies: likely(0.2),
             job_in_between: likely(0.8),
             guest_silent: likely(0.3),

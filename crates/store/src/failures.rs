@@ -24,7 +24,7 @@ pub struct FailureRow {
     pub pool: String,
     /// The runner.
     pub runner: RunnerName,
-    /// The class: the kind of a launch's error, or `boot`.
+    /// The class: the kind of a launch's error, `boot`, or `no_jobs`.
     pub class: String,
     /// What went wrong.
     pub reason: String,

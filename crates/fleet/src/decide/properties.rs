@@ -43,19 +43,24 @@ fn runners() -> impl Strategy<Value = Vec<RunnerFacts>> {
         any::<bool>(),
         any::<bool>(),
         proptest::option::of(overdue),
+        proptest::option::of((0..2_000_u32).prop_map(|s| SECOND * s)),
     );
     let facts =
-        |(state, in_state, age, registered, instance, held, outdated, overdue)| RunnerFacts {
-            name: "app-000000000000".parse().unwrap(),
-            state,
-            in_state: SECOND * in_state,
-            age: SECOND * age,
-            age_when_seen: SECOND * age,
-            overdue,
-            outdated,
-            registered,
-            instance,
-            held,
+        |(state, in_state, age, registered, instance, held, outdated, overdue, suspected)| {
+            RunnerFacts {
+                name: "app-000000000000".parse().unwrap(),
+                state,
+                in_state: SECOND * in_state,
+                age: SECOND * age,
+                age_when_seen: SECOND * age,
+                idle_when_seen: SECOND * in_state,
+                suspected,
+                overdue,
+                outdated,
+                registered,
+                instance,
+                held,
+            }
         };
     let named = |(id, runner): (usize, RunnerFacts)| RunnerFacts {
         name: format!("app-{id:012x}").parse().unwrap(),
@@ -84,6 +89,8 @@ fn pool() -> impl Strategy<Value = PoolFacts> {
             replacements,
             lost_after: 120 * SECOND,
             launch_budget,
+            stalled: demand / 2,
+            suspect_after: 120 * SECOND,
         },
     )
 }
@@ -188,7 +195,7 @@ proptest! {
                     prop_assert!(begun || runner.state.may_become(to), "{runner:?} to {to}");
                     prop_assert!(seen.insert(name));
                 }
-                Action::Ask(name) => prop_assert!(seen.insert(name)),
+                Action::Ask(name) | Action::Suspect(name) => prop_assert!(seen.insert(name)),
                 Action::Launch(_) => {}
             }
         }
@@ -211,6 +218,8 @@ proptest! {
                 replacements: 0,
                 lost_after: 120 * SECOND,
                 launch_budget: budget,
+                stalled: 0,
+                suspect_after: 120 * SECOND,
             };
             for action in decide(&pool, &runners) {
                 match action {
@@ -222,6 +231,8 @@ proptest! {
                             in_state: SECOND,
                             age: SECOND,
                             age_when_seen: SECOND,
+                            idle_when_seen: SECOND,
+                            suspected: None,
                             overdue: None,
                             outdated: false,
                             registered: Registered::Online,
@@ -232,6 +243,7 @@ proptest! {
                     Action::Ask(name) => for runner in runners.iter_mut().filter(|r| r.name == name) {
                         runner.instance = Instance::Absent;
                     },
+                    Action::Suspect(_) => {}
                     Action::Remove(name, ..) => runners.retain(|r| r.name != name),
                     Action::Advance(name, to) => {
                         for runner in runners.iter_mut().filter(|r| r.name == name) {

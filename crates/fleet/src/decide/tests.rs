@@ -20,6 +20,8 @@ fn pool() -> PoolFacts {
         replacements: 0,
         lost_after: 60 * SECOND,
         launch_budget: 8,
+        stalled: 0,
+        suspect_after: 120 * SECOND,
     }
 }
 
@@ -30,6 +32,8 @@ fn runner(id: u32, state: RunnerState) -> RunnerFacts {
         in_state: SECOND,
         age: SECOND,
         age_when_seen: SECOND,
+        idle_when_seen: SECOND,
+        suspected: None,
         overdue: None,
         outdated: false,
         registered: Registered::Unseen,
@@ -379,4 +383,79 @@ fn what_is_held_is_left_alone_and_keeps_its_place() {
         ..runner(1, RunnerState::Deleting)
     };
     assert_eq!(decide(&pool, &[held]), []);
+}
+
+#[test]
+fn an_idle_runner_beside_a_job_that_waits_for_long_is_not_counted_on() {
+    let idle = |id, seconds: u32| RunnerFacts {
+        registered: Registered::Online,
+        in_state: SECOND * seconds,
+        idle_when_seen: SECOND * seconds,
+        ..runner(id, RunnerState::Idle)
+    };
+    let pool = PoolFacts {
+        demand: 1,
+        stalled: 1,
+        idle_timeout: HOUR,
+        ..pool()
+    };
+    let young = [idle(1, 110), idle(2, 20)];
+    assert_eq!(decide(&pool, &young), [], "neither has been idle for long");
+    // At most one for each job, and the one that has been idle longest.
+    let old = [idle(1, 130), idle(2, 140)];
+    let suspect = Action::Suspect(old[1].name.clone());
+    assert_eq!(decide(&pool, &old), [suspect], "the other is still free");
+    let alone = [idle(1, 130)];
+    let suspect = Action::Suspect(alone[0].name.clone());
+    assert_eq!(decide(&pool, &alone), [suspect, Action::Launch(1)]);
+    let waits = PoolFacts { stalled: 0, ..pool };
+    assert_eq!(decide(&waits, &alone), [], "no job waits for long");
+}
+
+#[test]
+fn a_suspect_goes_when_its_successor_is_there_or_needs_its_place() {
+    let suspect = RunnerFacts {
+        registered: Registered::Online,
+        in_state: 200 * SECOND,
+        suspected: Some(60 * SECOND),
+        ..runner(1, RunnerState::Idle)
+    };
+    let gone = Action::Remove(suspect.name.clone(), Why::Suspect, Order::RegistrationFirst);
+    let pool = PoolFacts {
+        demand: 1,
+        stalled: 1,
+        ..pool()
+    };
+    let boots = [suspect.clone(), runner(2, RunnerState::Booting)];
+    assert_eq!(decide(&pool, &boots), []);
+    let full = PoolFacts {
+        max: 2,
+        ..pool.clone()
+    };
+    assert_eq!(decide(&full, &boots), [gone.clone()]);
+    let online = [suspect.clone(), runner(2, RunnerState::Busy)];
+    assert!(decide(&pool, &online).contains(&gone));
+    let before = RunnerFacts {
+        in_state: HOUR,
+        ..runner(2, RunnerState::Busy)
+    };
+    let others = [suspect.clone(), before];
+    assert!(
+        !decide(&pool, &others).contains(&gone),
+        "it was there before"
+    );
+    let late = RunnerFacts {
+        suspected: Some(301 * SECOND),
+        ..suspect.clone()
+    };
+    assert!(decide(&pool, &[late]).contains(&gone), "no successor comes");
+    let busy = RunnerFacts {
+        registered: Registered::Busy,
+        ..suspect
+    };
+    let moves = Action::Advance(busy.name.clone(), RunnerState::Busy);
+    assert_eq!(
+        decide(&full, &[busy, runner(2, RunnerState::Booting)]),
+        [moves,]
+    );
 }

@@ -5,10 +5,10 @@ use runner_manager_core::{Error, RunnerName};
 use runner_manager_store::{NewRunner, RunnerState};
 use tokio::time::Instant;
 
-use super::Pool;
 use super::runner::{Hold, Runner};
+use super::{Class, Pool};
 use crate::decide::{Order, Why};
-use crate::recorder::FailedBoot;
+use crate::recorder::FailedRunner;
 use crate::registrar::Enrolment;
 
 impl Pool {
@@ -26,6 +26,9 @@ impl Pool {
                     if let Some(runner) = self.runners.get_mut(&name) {
                         runner.enter(to);
                         self.circuit.online();
+                        if to == RunnerState::Busy {
+                            self.circuit.took_job();
+                        }
                     }
                 }
                 Err(error) => self.store_failed(&name, &error),
@@ -78,10 +81,28 @@ impl Pool {
         self.about.insert(task.id(), name);
     }
 
+    /// Counts on a runner no more: jobs wait that it is not given.
+    pub(super) fn suspect(&mut self, name: &RunnerName) {
+        let Some(runner) = self.runners.get_mut(name) else {
+            return;
+        };
+        let (idle, pool) = (runner.since.elapsed().as_secs(), &self.context.pool.name);
+        tracing::warn!(
+            pool, runner = %name, idle,
+            "a runner is online and idle, and GitHub gives it no job although one waits that it matches; another is launched in its place. See the version of the runner program, the runner group and its repositories, the labels, and GitHub's status"
+        );
+        runner.suspected = Some(Instant::now());
+        self.after_launch_failed(Class::NoJobs, Why::Suspect);
+    }
+
     pub(super) fn remove(&mut self, name: &RunnerName, why: Why, order: Order) {
         let failed_boot = self.is_failed_boot(name, why);
+        if why == Why::Ended && self.has_left(name) {
+            // An ephemeral runner leaves GitHub's list with its job, which may have been short.
+            self.circuit.took_job();
+        }
         if failed_boot {
-            self.boot_failed(why);
+            self.after_launch_failed(Class::Boot, why);
         }
         let listed = self.instances.as_ref().and_then(|l| l.by_name.get(name));
         let probe = listed.map(|instance| instance.health_reason.clone());
@@ -95,7 +116,11 @@ impl Pool {
             _ => false,
         };
         self.counters.crashed += usize::from(crashed);
-        let failed = failed_boot.then_some(FailedBoot { probe });
+        let class = match why {
+            Why::Suspect => Some(Class::NoJobs),
+            _ => failed_boot.then_some(Class::Boot),
+        };
+        let failed = class.map(|class| FailedRunner { class, probe });
         let ended = why == Why::Ended
             && (runner.state == RunnerState::Busy
                 || self.view.get().finished.contains(name.as_str()));

@@ -8,8 +8,9 @@ use runner_manager_core::ErrorKind;
 use serde::Serialize;
 use tokio::time::Instant;
 
-/// How many runners in a row may fail to come online before that holds launches back.
-const BOOT_THRESHOLD: u32 = 3;
+/// How many runners in a row may fail to come online, or to be given a job, before that holds
+/// launches back.
+const THRESHOLD: u32 = 3;
 
 /// What fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +19,8 @@ pub(crate) enum Class {
     Launch(ErrorKind),
     /// Runners that were launched do not come online.
     Boot,
+    /// Runners that are online are given no job, while jobs wait that they match.
+    NoJobs,
 }
 
 impl Class {
@@ -25,11 +28,16 @@ impl Class {
         match self {
             Self::Launch(kind) => kind.as_str(),
             Self::Boot => BOOT,
+            Self::NoJobs => NO_JOBS,
         }
     }
 }
 
 const BOOT: &str = "boot";
+/// The class of runners that are given no job, in circuits and failures.
+pub const NO_JOBS: &str = "no_jobs";
+/// The classes that a launch alone says nothing about: what follows it has to come right.
+const AFTER_LAUNCH: [&str; 2] = [BOOT, NO_JOBS];
 
 /// The failures of one class since the last success.
 #[derive(Debug, Clone)]
@@ -44,14 +52,14 @@ struct Trouble {
 
 impl Trouble {
     fn counts(&self, class: &str) -> bool {
-        class != BOOT || self.failures >= BOOT_THRESHOLD
+        !AFTER_LAUNCH.contains(&class) || self.failures >= THRESHOLD
     }
 }
 
 /// How a pool's launches stand, class by class, for operators.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct CircuitView {
-    /// The class of the failures: the kind of a launch's error, or `boot`.
+    /// The class of the failures: the kind of a launch's error, `boot`, or `no_jobs`.
     pub class: &'static str,
     /// `closed`: launches go on; `open`: none before `until`; `half_open`: one, as a probe.
     pub state: &'static str,
@@ -99,12 +107,17 @@ impl Circuit {
 
     /// A launch succeeded.
     pub(crate) fn launched(&mut self) {
-        self.0.retain(|class, _| *class == BOOT);
+        self.0.retain(|class, _| AFTER_LAUNCH.contains(class));
     }
 
     /// A runner came online.
     pub(crate) fn online(&mut self) {
         self.0.remove(BOOT);
+    }
+
+    /// A runner was given a job.
+    pub(crate) fn took_job(&mut self) {
+        self.0.remove(NO_JOBS);
     }
 
     /// What made launches fail may be mended.
@@ -123,7 +136,7 @@ impl Circuit {
         let now = Instant::now();
         let mut budget = usual.saturating_sub(launching);
         for (class, trouble) in self.0.iter().filter(|(class, t)| t.counts(class)) {
-            let under_way = if *class == BOOT {
+            let under_way = if AFTER_LAUNCH.contains(class) {
                 launching + booting
             } else {
                 launching
@@ -201,6 +214,23 @@ mod tests {
         tokio::time::advance(PAUSE).await;
         assert_eq!((circuit.budget(8, 0, 0), circuit.budget(8, 0, 1)), (1, 0));
         circuit.online();
+        assert_eq!(circuit.budget(8, 0, 1), 8);
+    }
+
+    #[tokio::test]
+    async fn runners_that_are_given_no_job_hold_launches_back_until_one_is() {
+        tokio::time::pause();
+        let mut circuit = Circuit::default();
+        fail(&mut circuit, Class::NoJobs);
+        fail(&mut circuit, Class::NoJobs);
+        assert_eq!(circuit.budget(8, 0, 3), 8);
+        fail(&mut circuit, Class::NoJobs);
+        circuit.launched();
+        circuit.online();
+        assert_eq!(circuit.budget(8, 0, 0), 0);
+        tokio::time::advance(PAUSE).await;
+        assert_eq!((circuit.budget(8, 0, 0), circuit.budget(8, 0, 1)), (1, 0));
+        circuit.took_job();
         assert_eq!(circuit.budget(8, 0, 1), 8);
     }
 

@@ -22,6 +22,7 @@ impl Pool {
     pub(super) fn take_view(&mut self) {
         let view = self.view.get_and_update();
         self.taken.catch_up(&view);
+        self.waits.see(&view);
         let ended = |(name, r): (&RunnerName, &Runner)| {
             r.state == RunnerState::Busy && view.finished.contains(name.as_str())
         };
@@ -64,6 +65,8 @@ impl Pool {
                 in_state: since(runner.since),
                 age,
                 age_when_seen: age.saturating_sub(look_age),
+                idle_when_seen: since(runner.since).saturating_sub(look_age),
+                suspected: runner.suspected.map(since),
                 overdue: overdue(runner, deadlines),
                 outdated: runner.revision != self.context.pool.sizing.revision,
                 registered: with_word(runner, registered(&view, name, runner)),
@@ -143,6 +146,8 @@ impl Pool {
             replacements,
             lost_after: LOST_AFTER,
             launch_budget,
+            stalled: self.stalled(),
+            suspect_after: pool.suspect_after,
         }
     }
 }

@@ -29,6 +29,18 @@ impl Pool {
         runner.state == RunnerState::Booting && (late || (why == Why::Ended && offline))
     }
 
+    /// Whether the newest look at GitHub does not show a runner any more.
+    pub(super) fn has_left(&self, name: &RunnerName) -> bool {
+        let view = self.view.get();
+        let runner = self.runners.get(name);
+        runner.is_some_and(|runner| {
+            matches!(
+                facts::registered(&view, name, runner),
+                Registered::Absent(_)
+            )
+        })
+    }
+
     pub(super) fn launch_failed(&mut self, error: &Error) {
         let class = Class::Launch(error.kind());
         let failures = self.circuit.next_failure(class);
@@ -37,15 +49,16 @@ impl Pool {
         self.circuit.fail(class, error.to_string(), pause, now);
     }
 
-    /// A runner did not come online: the pauses are longer, since each try takes longer.
-    pub(super) fn boot_failed(&mut self, why: Why) {
+    /// A runner did not come online, or is given no job: the pauses are longer, since each try
+    /// takes longer.
+    pub(super) fn after_launch_failed(&mut self, class: Class, why: Why) {
         let shared = &self.context.shared;
-        let failures = self.circuit.next_failure(Class::Boot);
+        let failures = self.circuit.next_failure(class);
         let doubled = BOOT_PAUSE.saturating_mul(2_u32.saturating_pow(failures.min(16)) / 8);
         let pause = shared.chance.spread(doubled.min(LONGEST_BOOT_PAUSE));
         let now = shared.clock.now();
         self.circuit
-            .fail(Class::Boot, why.as_str().to_owned(), pause, now);
+            .fail(class, why.as_str().to_owned(), pause, now);
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashSet};
 
 use runner_manager_core::{NamePrefix, RunnerName};
+use runner_manager_github::RemoteJob;
 use runner_manager_store::RunnerState;
 
 use super::{Duty, Pool, Runner};
@@ -42,10 +43,29 @@ impl Pool {
         shown.saturating_sub(self.taken.of(&self.view.get()))
     }
 
+    /// How many jobs for this pool have waited for longer than a runner of it may be idle beside
+    /// them.
+    pub(super) fn stalled(&self) -> usize {
+        let pool = &self.context.pool;
+        if !matches!(pool.source, DemandSource::Queue) {
+            // Nobody tells which jobs wait.
+            return 0;
+        }
+        let view = self.view.get();
+        let is_old = |job: &&RemoteJob| self.waits.is_longer(job, pool.suspect_after);
+        let old: Vec<&RemoteJob> = view.queued.iter().filter(is_old).collect();
+        if old.is_empty() {
+            return 0;
+        }
+        let routes = self.routes.borrow();
+        let shares = share(&routes, old, &self.rooms.get());
+        shares.get(pool.name.as_str()).copied().unwrap_or(0)
+    }
+
     /// Tells the other pools how many waiting jobs this one has room for.
     pub(super) fn tell_room(&self) {
         let pool = &self.context.pool;
-        let ready = |r: &&Runner| r.state < RunnerState::Busy;
+        let ready = |r: &&Runner| r.state < RunnerState::Busy && r.suspected.is_none();
         let ready = self.runners.values().filter(ready).count();
         let taken = self.runners.len() - ready;
         let room = match self.duty {
@@ -101,6 +121,8 @@ mod tests {
             in_state: Duration::ZERO,
             age: Duration::ZERO,
             age_when_seen: Duration::ZERO,
+            idle_when_seen: Duration::ZERO,
+            suspected: None,
             overdue: None,
             outdated: false,
             registered,

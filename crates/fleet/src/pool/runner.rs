@@ -33,6 +33,8 @@ pub(super) struct Runner {
     pub(super) gone: bool,
     /// Since when the looks at GitHub have not shown it online, and whether they show it.
     pub(super) missing: Option<(Instant, bool)>,
+    /// Since when it has been idle beside a job that it matches and is not given.
+    pub(super) suspected: Option<Instant>,
     pub(super) ordered: Option<Order>,
     pub(super) waiting: Vec<oneshot::Sender<Removed>>,
     /// How far its instance says that it is.
@@ -53,6 +55,7 @@ impl Runner {
             failures: 0,
             gone: false,
             missing: None,
+            suspected: None,
             ordered: None,
             waiting: Vec::new(),
             heard: None,
@@ -73,6 +76,7 @@ impl Runner {
         self.since = Instant::now();
         self.hold = Hold::Free;
         self.gone = false;
+        self.suspected = None;
     }
 
     /// Its instance says how far it is.

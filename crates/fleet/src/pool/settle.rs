@@ -5,7 +5,7 @@ use runner_manager_store::RunnerState;
 use tokio::task::{Id, JoinError};
 use tokio::time::Instant;
 
-use super::{Class, Hold, Instances, Pool, Removed, retry_pause};
+use super::{Hold, Instances, Pool, Removed, retry_pause};
 use crate::operation::{Done, Undone};
 
 impl Pool {
@@ -56,8 +56,8 @@ impl Pool {
                 }
             }
             Done::Removed { name, console } => {
-                if let Some(text) = console {
-                    self.circuit.show_console(Class::Boot, last_lines(&text));
+                if let Some((class, text)) = console {
+                    self.circuit.show_console(class, last_lines(&text));
                 }
                 self.forget(&name);
             }
@@ -125,6 +125,7 @@ impl Pool {
     fn keep_busy(&mut self, name: &RunnerName) {
         if let Some(runner) = self.runners.get_mut(name) {
             runner.enter(RunnerState::Busy);
+            self.circuit.took_job();
             for waiting in runner.waiting.drain(..) {
                 // Who asked may have gone.
                 let _ = waiting.send(Removed::KeptBusy);

@@ -45,6 +45,8 @@ pub(crate) struct State {
     next_scale_set: u64,
     next_job: u64,
     registrations_created: u64,
+    /// Runners that register now are given no job.
+    ghosts: bool,
     events: Vec<Event>,
     environment: Environment,
 }
@@ -68,6 +70,7 @@ impl State {
             next_scale_set: 1,
             next_job: 1_001,
             registrations_created: 0,
+            ghosts: false,
             events: Vec::new(),
             environment,
         };

@@ -54,6 +54,8 @@ pub(crate) struct Runner {
     pub(crate) job: Option<u64>,
     /// It had its only job.
     pub(crate) spent: bool,
+    /// It shows as online and idle, and is given no job.
+    pub(crate) ghost: bool,
     pub(crate) registered_at: Timestamp,
     pub(crate) online_at: Option<Timestamp>,
     /// Told when there is something new for its listener.
@@ -88,7 +90,7 @@ impl Runner {
     pub(crate) fn is_free(&self) -> bool {
         let session = self.session.as_ref();
         let listens = session.is_some_and(|session| session.listener != Listener::Vanished);
-        listens && self.job.is_none() && !self.spent
+        listens && self.job.is_none() && !self.spent && !self.ghost
     }
 
     /// Whether all these labels are among its own, letter case aside.
@@ -162,6 +164,7 @@ impl State {
             scale_set: None,
             job: None,
             spent: false,
+            ghost: self.ghosts,
             registered_at: self.now(),
             online_at: None,
             notify: Arc::new(Notify::new()),
@@ -177,6 +180,18 @@ impl State {
 
     pub(crate) fn runners_of<'a>(&'a self, scope: &'a Scope) -> impl Iterator<Item = &'a Runner> {
         self.runners.values().filter(|r| r.scope.is(scope))
+    }
+
+    /// Gives a runner no job from now on, although it shows as online and idle. False when it is
+    /// unknown.
+    pub(crate) fn make_ghost(&mut self, id: u64) -> bool {
+        let runner = self.runners.get_mut(&id);
+        runner.map(|runner| runner.ghost = true).is_some()
+    }
+
+    /// Whether runners that register from now on are given no job.
+    pub(crate) fn make_ghosts(&mut self, ghosts: bool) {
+        self.ghosts = ghosts;
     }
 
     pub(crate) fn runner(&self, id: u64) -> Option<&Runner> {

@@ -1,5 +1,6 @@
 //! The section of a pool, and the pool of the fleet that is made from it.
 
+use std::num::NonZero;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,6 +55,8 @@ pub(crate) struct Pool {
     installed_within_seconds: Option<u64>,
     #[serde(default = "ten_minutes")]
     idle_timeout_seconds: u64,
+    #[serde(default = "two_minutes")]
+    suspect_after_seconds: NonZero<u64>,
     #[serde(default = "five_minutes")]
     grace_seconds: u64,
     #[serde(default = "sixty_four")]
@@ -133,6 +136,10 @@ impl Planner {
 
 fn sixty_four() -> usize {
     64
+}
+
+fn two_minutes() -> NonZero<u64> {
+    NonZero::<u64>::MIN.saturating_add(119)
 }
 
 fn ten_minutes() -> u64 {
@@ -320,6 +327,7 @@ impl Pool {
                 install: self.installed_within_seconds.map(Duration::from_secs),
             },
             idle_timeout: Duration::from_secs(self.idle_timeout_seconds),
+            suspect_after: Duration::from_secs(self.suspect_after_seconds.get()),
             grace: timings.grace,
             max_concurrent_launches: self.max_concurrent_launches,
             sizing: self.sizing()?,

@@ -174,7 +174,14 @@ impl World {
             state,
             format_args!("{name} has booted, connected: {connected}"),
         );
+        let hears = self.plan.pools[pool].source == Source::Queue;
+        let ghost = connected && hears && self.strikes(state, |f| f.ghost);
+        if ghost {
+            self.github.make_ghost(runner);
+            self.note(state, format_args!("{name} is given no job"));
+        }
         if let Some(machine) = state.clouds[pool].get_mut(name) {
+            machine.ghost = ghost;
             machine.phase = if connected {
                 machine.listens_since = Some(Instant::now());
                 Phase::Listening

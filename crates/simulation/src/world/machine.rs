@@ -34,6 +34,8 @@ pub(crate) struct Machine {
     born: Instant,
     /// Since when its runner can take a job.
     pub(super) listens_since: Option<Instant>,
+    /// GitHub gives it no job.
+    pub(super) ghost: bool,
     /// Its maker was told that it failed, or to replace it, and so does not count on it.
     doubted: bool,
 }
@@ -62,6 +64,7 @@ impl World {
             created_at: self.clock.now(),
             born: Instant::now(),
             listens_since: None,
+            ghost: false,
             doubted: false,
         };
         state.clouds[pool].insert(name.clone(), machine.clone());
@@ -100,7 +103,7 @@ impl World {
         let live = state.clouds[pool].values().filter(may_serve);
         let free = live.filter(|m| match m.phase {
             Phase::Booting => m.born.elapsed() < deadline,
-            Phase::Listening => true,
+            Phase::Listening => !m.ghost,
             _ => false,
         });
         let free: Vec<String> = free.map(|m| m.runner.to_string()).collect();
@@ -162,7 +165,8 @@ impl World {
                 continue;
             };
             let in_time = since.duration_since(machine.born) + DECIDED_BEFORE <= plan.boot_deadline;
-            if in_time && !machine.doubted && since.elapsed() < plan.idle_timeout {
+            if in_time && !machine.doubted && !machine.ghost && since.elapsed() < plan.idle_timeout
+            {
                 let waited = since.elapsed().as_secs();
                 let text = format!("{name} came online in time, and is removed after {waited} s");
                 self.violate(state, &text);
