@@ -19,7 +19,7 @@ use crate::PoolConfig;
 use crate::chance::Chance;
 use crate::decide::{Order, Why};
 use crate::events::{Events, Reconciliation};
-use crate::pool::Class;
+use crate::pool::{Class, Side};
 use crate::queues::Queues;
 use crate::recorder::FailedRunner;
 use crate::registrar::Enrolment;
@@ -53,6 +53,9 @@ pub(crate) enum Done {
     LaunchFailed {
         name: RunnerName,
         error: Error,
+        side: Side,
+        /// When the launch began.
+        began: Instant,
         undone: Undone,
     },
     /// With the console's text, where a failed runner was recorded.
@@ -163,8 +166,9 @@ impl Context {
 
     /// Launches a runner that the store holds as requested.
     pub(crate) async fn launch(self, name: RunnerName) -> Done {
-        let mut github_id = None;
-        let error = match self.try_launch(&name, &mut github_id).await {
+        let (mut github_id, mut side) = (None, Side::Other);
+        let began = Instant::now();
+        let error = match self.try_launch(&name, &mut github_id, &mut side).await {
             Ok(()) => return Done::Launched { name, github_id },
             Err(error) => error,
         };
@@ -186,17 +190,27 @@ impl Context {
         Done::LaunchFailed {
             name,
             error,
+            side,
+            began,
             undone,
         }
     }
 
-    async fn try_launch(&self, name: &RunnerName, github_id: &mut Option<u64>) -> Result<()> {
+    /// `side` tells who was called last.
+    async fn try_launch(
+        &self,
+        name: &RunnerName,
+        github_id: &mut Option<u64>,
+        side: &mut Side,
+    ) -> Result<()> {
         self.store()
             .advance(name, RunnerState::Launching, self.now(), None)
             .await?;
         let github = self.pool.runner_config();
+        *side = Side::GitHub;
         let (credential, id) = self.credential(name).await?;
         *github_id = id;
+        *side = Side::Other;
         let mut support = self.pool.support.clone();
         if let Some(policy) = &self.pool.services.repo_policy {
             support.repo_policy_compliance = Some(policy.buy().await?);
@@ -207,7 +221,9 @@ impl Context {
             github,
             support,
         };
+        *side = Side::Backend;
         self.pool.manager.create_runner(request).await?;
+        *side = Side::Other;
         self.store().launched(name, id, self.now()).await?;
         Ok(())
     }

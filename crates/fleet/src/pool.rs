@@ -30,8 +30,8 @@ use crate::scope::ScopeView;
 use crate::{FleetConfig, Phase, PoolConfig, PoolSnapshot};
 
 use circuit::Circuit;
-pub(crate) use circuit::Class;
 pub use circuit::{CircuitView, NO_JOBS};
+pub(crate) use circuit::{Class, Side};
 use failures::retry_pause;
 use runner::{Hold, Runner};
 use taken::Taken;

@@ -51,6 +51,11 @@ pub(crate) struct ScopeWatcher {
 
 /// The longest pause after failures in a row.
 const MAX_BACKOFF: Duration = Duration::from_secs(300);
+/// The longest where the other side was not reached: to try costs it nothing, and whoever comes back
+/// is to be noticed soon.
+const MAX_UNREACHED: Duration = Duration::from_secs(30);
+/// The longest pause that the other side may ask for.
+const MAX_ASKED: Duration = Duration::from_secs(3_600);
 
 impl ScopeWatcher {
     /// Looks again and again, and listens to webhooks meanwhile, until the task is aborted.
@@ -172,9 +177,13 @@ fn split(repositories: &BTreeSet<String>) -> Vec<(String, String)> {
 /// Twice as long with every failure, and never sooner than GitHub asks for.
 pub(crate) fn pause_after(error: &Error, failures: u32, shortest: Duration) -> Duration {
     let doubled = shortest.saturating_mul(2_u32.saturating_pow(failures.min(16)));
-    let pause = doubled.min(MAX_BACKOFF.max(shortest));
+    let longest = match error.kind() {
+        ErrorKind::Unreachable | ErrorKind::TimedOut => MAX_UNREACHED,
+        _ => MAX_BACKOFF,
+    };
+    let pause = doubled.min(longest.max(shortest));
     match error.retry() {
-        Retry::After(asked) => pause.max(asked.min(Duration::from_secs(3600))),
+        Retry::After(asked) => pause.max(asked.min(MAX_ASKED)),
         Retry::Never | Retry::Exhausted { .. } => pause,
     }
 }
@@ -187,11 +196,15 @@ mod tests {
     #[test]
     fn pauses_grow_and_obey_github() {
         let second = Duration::from_secs(1);
-        let error = || Error::new(ErrorKind::Unreachable, "no");
+        let error = || Error::new(ErrorKind::NoCapacity, "no");
         assert_eq!(pause_after(&error(), 1, second), 2 * second);
         assert_eq!(pause_after(&error(), 3, second), 8 * second);
         assert_eq!(pause_after(&error(), 99, second), MAX_BACKOFF);
+        let away = Error::new(ErrorKind::Unreachable, "no");
+        assert_eq!(pause_after(&away, 99, second), MAX_UNREACHED);
         let asked = error().with_retry(Retry::After(600 * second));
         assert_eq!(pause_after(&asked, 1, second), 600 * second);
+        let absurd = error().with_retry(Retry::After(Duration::MAX));
+        assert_eq!(pause_after(&absurd, 1, second), MAX_ASKED);
     }
 }

@@ -5,6 +5,7 @@ use runner_manager_core::{Error, RunnerName};
 use runner_manager_store::{NewRunner, RunnerState};
 use tokio::time::Instant;
 
+use super::circuit::Side;
 use super::runner::{Hold, Runner};
 use super::{Class, Pool};
 use crate::decide::{Order, Why};
@@ -39,7 +40,7 @@ impl Pool {
     fn store_failed(&mut self, name: &RunnerName, error: &Error) {
         tracing::error!(pool = self.context.pool.name, runner = %name, %error, "cannot store what a runner does; nothing is begun");
         self.counters.last_error = Some(error.to_string());
-        self.launch_failed(error);
+        self.launch_failed(error, Side::Other, Instant::now());
     }
 
     /// Stores the intents, and only then begins the launches.

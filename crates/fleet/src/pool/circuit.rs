@@ -39,10 +39,33 @@ pub const NO_JOBS: &str = "no_jobs";
 /// The classes that a launch alone says nothing about: what follows it has to come right.
 const AFTER_LAUNCH: [&str; 2] = [BOOT, NO_JOBS];
 
+/// Whose failure it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Side {
+    GitHub,
+    Backend,
+    /// This machine, or a service beside the two.
+    Other,
+}
+
+/// Something that failed.
+#[derive(Debug, Clone)]
+pub(crate) struct Setback {
+    pub(crate) class: Class,
+    pub(crate) side: Side,
+    /// When the attempt began.
+    pub(crate) began: Instant,
+    pub(crate) reason: String,
+}
+
 /// The failures of one class since the last success.
 #[derive(Debug, Clone)]
 struct Trouble {
+    class: Class,
+    side: Side,
     failures: u32,
+    /// When the last of them came that was counted.
+    counted: Instant,
     until: Instant,
     /// `until` for people.
     until_at: Timestamp,
@@ -78,24 +101,55 @@ pub struct CircuitView {
 pub(crate) struct Circuit(BTreeMap<&'static str, Trouble>);
 
 impl Circuit {
-    /// How many failures of this class there have been, this one included.
-    pub(crate) fn next_failure(&self, class: Class) -> u32 {
-        self.0.get(class.as_str()).map_or(0, |t| t.failures) + 1
+    /// A failure, after which nothing is launched for as long as `pause` says for the number of
+    /// failures in a row.
+    ///
+    /// Attempts that go on at the same time fail for one reason and count once: an attempt that began
+    /// before the last failure was counted is of the same wave.
+    pub(crate) fn fail(
+        &mut self,
+        setback: Setback,
+        pause: impl FnOnce(u32) -> Duration,
+        now: Timestamp,
+    ) {
+        let current = Instant::now();
+        let before = self.0.remove(setback.class.as_str());
+        let wave = before.as_ref().filter(|t| setback.began < t.counted);
+        let counted = wave.map_or(current, |trouble| trouble.counted);
+        let known = before.as_ref().map_or(0, |trouble| trouble.failures);
+        let failures = known + u32::from(wave.is_none());
+        let until = counted + pause(failures);
+        let until = wave.map_or(until, |trouble| until.max(trouble.until));
+        let left = until.saturating_duration_since(current);
+        let span = jiff::SignedDuration::try_from(left).unwrap_or(jiff::SignedDuration::MAX);
+        let trouble = Trouble {
+            class: setback.class,
+            side: setback.side,
+            failures,
+            counted,
+            until,
+            until_at: now.checked_add(span).unwrap_or(Timestamp::MAX),
+            reason: setback.reason,
+            console: before.and_then(|trouble| trouble.console),
+        };
+        self.0.insert(setback.class.as_str(), trouble);
     }
 
-    /// A failure, after which nothing is launched for this long.
-    pub(crate) fn fail(&mut self, class: Class, reason: String, pause: Duration, now: Timestamp) {
-        let failures = self.next_failure(class);
-        let span = jiff::SignedDuration::try_from(pause).unwrap_or(jiff::SignedDuration::MAX);
-        let console = self.0.remove(class.as_str()).and_then(|t| t.console);
-        let trouble = Trouble {
-            failures,
-            until: Instant::now() + pause,
-            until_at: now.checked_add(span).unwrap_or(Timestamp::MAX),
-            reason,
-            console,
-        };
-        self.0.insert(class.as_str(), trouble);
+    /// A call of this side that began at this time has succeeded: where it could not be reached
+    /// before, one launch is tried at once.
+    pub(crate) fn reached(&mut self, side: Side, began: Instant, now: Timestamp) {
+        let current = Instant::now();
+        let away = [ErrorKind::Unreachable, ErrorKind::TimedOut].map(Class::Launch);
+        let ended = self.0.values_mut().filter(|trouble| {
+            trouble.side == side
+                && away.contains(&trouble.class)
+                && trouble.counted < began
+                && trouble.until > current
+        });
+        for trouble in ended {
+            trouble.until = current;
+            trouble.until_at = now;
+        }
     }
 
     /// What a failed runner's console said.
@@ -183,7 +237,61 @@ mod tests {
     const PAUSE: Duration = Duration::from_secs(10);
 
     fn fail(circuit: &mut Circuit, class: Class) {
-        circuit.fail(class, "no".into(), PAUSE, Timestamp::UNIX_EPOCH);
+        let setback = Setback {
+            class,
+            side: Side::GitHub,
+            began: Instant::now(),
+            reason: "no".into(),
+        };
+        circuit.fail(setback, |_| PAUSE, Timestamp::UNIX_EPOCH);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn launches_that_fail_at_the_same_time_count_once() {
+        let mut circuit = Circuit::default();
+        let setback = Setback {
+            class: Class::Launch(ErrorKind::Unreachable),
+            side: Side::GitHub,
+            began: Instant::now(),
+            reason: "the connection broke off".into(),
+        };
+        let doubled = |failures| Duration::from_secs(2_u64.pow(failures));
+        let mut fail = |setback: &Setback| {
+            circuit.fail(setback.clone(), doubled, Timestamp::UNIX_EPOCH);
+            circuit.view()[0].failures
+        };
+        for _ in 0..30 {
+            tokio::time::advance(Duration::from_millis(10)).await;
+            assert_eq!(fail(&setback), 1);
+        }
+        let next = Setback {
+            began: Instant::now(),
+            ..setback
+        };
+        assert_eq!(fail(&next), 2, "it began after the others had failed");
+        tokio::time::advance(Duration::from_secs(4)).await;
+        assert_eq!(circuit.budget(8, 0, 0), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn once_a_side_is_reached_again_a_launch_is_tried_at_once() {
+        let mut circuit = Circuit::default();
+        let before = Instant::now();
+        fail(&mut circuit, Class::Launch(ErrorKind::Unreachable));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        let reach = |circuit: &mut Circuit, side, began| {
+            circuit.reached(side, began, Timestamp::UNIX_EPOCH);
+            circuit.budget(8, 0, 0)
+        };
+        assert_eq!(reach(&mut circuit, Side::GitHub, before), 0, "older");
+        let now = Instant::now();
+        assert_eq!(reach(&mut circuit, Side::Backend, now), 0, "another side");
+        assert_eq!(reach(&mut circuit, Side::GitHub, now), 1);
+        assert_eq!(circuit.view()[0].state, "half_open");
+        // A limit is not over because something else succeeds.
+        fail(&mut circuit, Class::Launch(ErrorKind::RateLimited));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(reach(&mut circuit, Side::GitHub, Instant::now()), 0);
     }
 
     #[tokio::test]

@@ -6,6 +6,7 @@ use runner_manager_core::{HealthState, RunnerName, Support, age_at};
 use runner_manager_store::RunnerState;
 use tokio::time::Instant;
 
+use super::circuit::Side;
 use super::{Duty, Pool, Runner};
 use crate::Phase;
 use crate::PhaseDeadlines;
@@ -23,6 +24,10 @@ impl Pool {
         let view = self.view.get_and_update();
         self.taken.catch_up(&view);
         self.waits.see(&view);
+        if let (Some(began), None) = (view.began, &view.error) {
+            let now = self.context.shared.clock.now();
+            self.circuit.reached(Side::GitHub, began, now);
+        }
         let ended = |(name, r): (&RunnerName, &Runner)| {
             r.state == RunnerState::Busy && view.finished.contains(name.as_str())
         };

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use runner_manager_core::{Error, RunnerName};
 use runner_manager_store::RunnerState;
+use tokio::time::Instant;
 
+use super::circuit::{Setback, Side};
 use super::{Class, Pool, facts};
 use crate::decide::{Registered, Why};
 use crate::operation::Shared;
@@ -41,24 +43,35 @@ impl Pool {
         })
     }
 
-    pub(super) fn launch_failed(&mut self, error: &Error) {
-        let class = Class::Launch(error.kind());
-        let failures = self.circuit.next_failure(class);
-        let pause = retry_pause(&self.context.shared, error, failures);
-        let now = self.context.shared.clock.now();
-        self.circuit.fail(class, error.to_string(), pause, now);
+    /// A launch failed that began at this time.
+    pub(super) fn launch_failed(&mut self, error: &Error, side: Side, began: Instant) {
+        let setback = Setback {
+            class: Class::Launch(error.kind()),
+            side,
+            began,
+            reason: error.to_string(),
+        };
+        let shared = &self.context.shared;
+        let pause = |failures| retry_pause(shared, error, failures);
+        self.circuit.fail(setback, pause, shared.clock.now());
     }
 
     /// A runner did not come online, or is given no job: the pauses are longer, since each try
     /// takes longer.
     pub(super) fn after_launch_failed(&mut self, class: Class, why: Why) {
         let shared = &self.context.shared;
-        let failures = self.circuit.next_failure(class);
-        let doubled = BOOT_PAUSE.saturating_mul(2_u32.saturating_pow(failures.min(16)) / 8);
-        let pause = shared.chance.spread(doubled.min(LONGEST_BOOT_PAUSE));
-        let now = shared.clock.now();
-        self.circuit
-            .fail(class, why.as_str().to_owned(), pause, now);
+        let pause = |failures: u32| {
+            let doubled = BOOT_PAUSE.saturating_mul(2_u32.saturating_pow(failures.min(16)) / 8);
+            shared.chance.spread(doubled.min(LONGEST_BOOT_PAUSE))
+        };
+        let setback = Setback {
+            class,
+            side: Side::Other,
+            // Each has its own cause.
+            began: Instant::now(),
+            reason: why.as_str().to_owned(),
+        };
+        self.circuit.fail(setback, pause, shared.clock.now());
     }
 }
 

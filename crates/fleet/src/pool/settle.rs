@@ -5,6 +5,7 @@ use runner_manager_store::RunnerState;
 use tokio::task::{Id, JoinError};
 use tokio::time::Instant;
 
+use super::circuit::Side;
 use super::{Hold, Instances, Pool, Removed, retry_pause};
 use crate::operation::{Done, Undone};
 
@@ -42,13 +43,15 @@ impl Pool {
             Done::LaunchFailed {
                 name,
                 error,
+                side,
+                began,
                 undone,
             } => {
                 self.launching -= 1;
                 self.counters.failed += 1;
                 self.counters.crashed += 1;
                 self.counters.last_error = Some(error.to_string());
-                self.launch_failed(&error);
+                self.launch_failed(&error, side, began);
                 match undone {
                     Undone::Gone => self.forget(&name),
                     Undone::KeptBusy => self.keep_busy(&name),
@@ -73,6 +76,8 @@ impl Pool {
                     Ok(runners) => {
                         let by_name = runners.into_iter().map(|r| (r.name.clone(), r)).collect();
                         self.instances = Some(Instances { began, by_name });
+                        let now = self.context.shared.clock.now();
+                        self.circuit.reached(Side::Backend, began, now);
                         self.counters.backend_error = None;
                     }
                     Err(error) => {
