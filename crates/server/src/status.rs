@@ -14,7 +14,7 @@ use prometheus_client::encoding::prometheus_text;
 use runner_manager_core::{Error, Result};
 use runner_manager_fleet::{Fleet, FlushMode};
 use runner_manager_store::{Live, RunnerFilter, RunnerState, Store};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::api::status_of;
@@ -24,7 +24,7 @@ use crate::serve::{HttpServer, Limits};
 /// How long an answer may take that changes nothing.
 const LOOK: Duration = Duration::from_secs(10);
 /// How long a flush may take; what is under way then goes on.
-const FLUSH: Duration = Duration::from_secs(300);
+const FLUSH: Duration = Duration::from_secs(1_200);
 /// How many requests are worked on at once; others are turned away.
 const AT_ONCE: usize = 16;
 const LIMITS: Limits = Limits {
@@ -198,8 +198,13 @@ async fn check(State(status): State<Arc<Status>>) -> Result<Json<RunnerCheck>, R
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Which {
-    #[serde(default, rename = "flush-busy")]
+    #[serde(default, rename = "flush-busy", deserialize_with = "is_true")]
     busy: bool,
+}
+
+/// Existing clients send `True` and `False`. A word that is neither must not end a job.
+fn is_true<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    String::deserialize(deserializer).map(|word| word.eq_ignore_ascii_case("true"))
 }
 
 async fn flush(
