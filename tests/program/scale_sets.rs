@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use runner_manager_github_sim::{Conclusion, FaultAction, FaultRule, JobSpec, JobStatus, JobView};
+use runner_manager_github_sim::{
+    Conclusion, FaultAction, FaultRule, JobOffer, JobSpec, JobStatus, JobView,
+};
 use serde_json::Value;
 
 use crate::support::{Place, REPO};
@@ -23,9 +25,18 @@ fn done(place: &Place) -> usize {
     place.sim.jobs().iter().filter(done).count()
 }
 
-/// A place whose manager looks at lists every ten minutes: the scale set tells all else.
+fn listens(place: &Place) -> bool {
+    place.sim.scale_sets().iter().any(|set| set.owner.is_some())
+}
+
 async fn place() -> Place {
-    let mut place = Place::new("max = 4\nidle_timeout_seconds = 1\nscale_set = {}").await;
+    place_with(JobOffer::Assigned).await
+}
+
+/// A place whose manager looks at lists every ten minutes: the scale set tells all else.
+async fn place_with(offer: JobOffer) -> Place {
+    let keys = "max = 4\nidle_timeout_seconds = 1\nscale_set = {}";
+    let mut place = Place::with(keys, None, offer).await;
     place.poll = 600_000;
     place.configure();
     place
@@ -92,14 +103,33 @@ async fn twenty_jobs_are_served_once_each_although_the_manager_is_killed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_offer_that_is_refused_holds_up_no_other_job() {
+    let place = place_with(JobOffer::Alternating).await;
+    let manager = place.start();
+    place.until("somebody listens", listens).await;
+    for status in [403, 500] {
+        let refused = FaultRule::new("/acquirejobs", u32::MAX, FaultAction::status(status));
+        place.sim.fault(refused.method("POST"));
+        let before = done(&place);
+        // Every other one has to be acquired.
+        queue(&place, 2);
+        let assigned = |place: &Place| done(place) > before;
+        place
+            .until("the job that is assigned is done", assigned)
+            .await;
+        place.sim.clear_faults();
+        for job in place.sim.jobs() {
+            place.sim.cancel_job(job.id);
+        }
+    }
+    assert_eq!(manager.terminate(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn another_listener_is_waited_for_and_told() {
     let place = place().await;
     let first = place.start();
-    place
-        .until("somebody listens", |place| {
-            place.sim.scale_sets().iter().any(|set| set.owner.is_some())
-        })
-        .await;
+    place.until("somebody listens", listens).await;
     assert_eq!(first.terminate(), Some(0));
     // Every attempt to open a session is refused, as by one of another manager.
     let conflict = FaultRule::new("/sessions", u32::MAX, FaultAction::status(409));

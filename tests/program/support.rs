@@ -7,7 +7,9 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use runner_manager_github_sim::{Sim, SimConfig, WebhookConfig, write_runner_folder};
+use runner_manager_github_sim::{
+    JobOffer, ScaleSetConfig, Sim, SimConfig, WebhookConfig, write_runner_folder,
+};
 use serde_json::Value;
 
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
@@ -34,17 +36,21 @@ pub(crate) struct Place {
 
 impl Place {
     pub(crate) async fn new(pool: &str) -> Self {
-        Self::with(pool, None).await
+        Self::with(pool, None, JobOffer::Assigned).await
     }
 
-    /// A place whose GitHub sends webhooks.
-    pub(crate) async fn with(pool: &str, webhook: Option<WebhookConfig>) -> Self {
+    /// A place whose GitHub sends webhooks, and offers the jobs of scale sets in this way.
+    pub(crate) async fn with(pool: &str, webhook: Option<WebhookConfig>, offer: JobOffer) -> Self {
         let dir = tempfile::tempdir().unwrap();
         // Runners are users of their own, and have to reach their folders below this one.
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let config = SimConfig {
             repos: vec![REPO.into()],
             webhook,
+            scale_sets: ScaleSetConfig {
+                offer,
+                ..ScaleSetConfig::default()
+            },
             ..SimConfig::default()
         };
         let sim = Sim::start(config).await.unwrap();

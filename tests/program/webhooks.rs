@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::net::TcpListener;
 
-use runner_manager_github_sim::{Conclusion, JobSpec, JobStatus, WebhookConfig};
+use runner_manager_github_sim::{Conclusion, JobOffer, JobSpec, JobStatus, WebhookConfig};
 
 use crate::support::{Place, REPO};
 
@@ -21,7 +21,7 @@ async fn place(pool: &str) -> (Place, String) {
         url: url.clone(),
         secret: SECRET.into(),
     };
-    let mut place = Place::with(pool, Some(webhook)).await;
+    let mut place = Place::with(pool, Some(webhook), JobOffer::Assigned).await;
     let (old, new) = (place.path("old"), place.path("new"));
     fs::write(&old, SECRET).unwrap();
     fs::write(&new, "another secret of this test").unwrap();

@@ -176,11 +176,7 @@ impl Executable {
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(&self.path);
         command.current_dir(&self.folder);
-        command.envs(
-            tools::environment()
-                .iter()
-                .map(|(name, value)| (name, value)),
-        );
+        command.envs(tools::environment());
         command.env("CARGO_MANIFEST_DIR", &self.folder);
         command.env("CARGO_PKG_NAME", &self.package);
         command.stdin(Stdio::null());

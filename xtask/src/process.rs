@@ -18,11 +18,7 @@ pub(crate) fn cargo(root: &Path) -> Command {
     let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(program);
     command.current_dir(root).stdin(Stdio::null());
-    command.envs(
-        tools::environment()
-            .iter()
-            .map(|(name, value)| (name, value)),
-    );
+    command.envs(tools::environment());
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy();
         if OF_THIS_PACKAGE.iter().any(|start| name.starts_with(start)) {

@@ -34,8 +34,9 @@ pub(crate) fn for_scope(root: &Path, scope: Scope) -> Result<()> {
 
 /// The environment of builds with libvirt, and of the programs that they link; empty before
 /// [`for_scope`] was asked for it.
-pub(crate) fn environment() -> &'static [(String, OsString)] {
-    LIBVIRT.get().map_or(&[], Vec::as_slice)
+pub(crate) fn environment() -> impl Iterator<Item = (&'static String, &'static OsString)> {
+    let found = LIBVIRT.get().into_iter().flatten();
+    found.map(|(name, value)| (name, value))
 }
 
 /// Fails with what to install unless the tool answers.

@@ -84,6 +84,9 @@ pub struct ScaleSetConfig {
     pub queue_token_lifetime: Duration,
     /// How long a question for messages waits at most.
     pub patience: Duration,
+    /// How long a session that was not closed is kept, and every other one refused, the same
+    /// owner's too. On GitHub about 90 s.
+    pub session_silence: Duration,
 }
 
 impl Default for ScaleSetConfig {
@@ -93,6 +96,7 @@ impl Default for ScaleSetConfig {
             token_lifetime: Duration::from_secs(3_600),
             queue_token_lifetime: Duration::from_secs(3_600),
             patience: Duration::from_secs(2),
+            session_silence: Duration::from_secs(90),
         }
     }
 }

@@ -14,7 +14,7 @@ use rusqlite::{Connection, OpenFlags};
 use crate::commit::{Queue, Undone};
 
 /// The layout of the database; grows with every change of it.
-const VERSION: i64 = 4;
+const VERSION: i64 = 5;
 
 const SCHEMA: &str = "
 CREATE TABLE runners (
@@ -63,6 +63,13 @@ CREATE TABLE failures (
     runner TEXT NOT NULL, class TEXT NOT NULL, reason TEXT NOT NULL, probe TEXT, console TEXT,
     steps TEXT NOT NULL
 ) STRICT;
+";
+
+/// What layout 5 adds: the open sessions of runner scale sets, one of each pool.
+const QUEUE_SESSIONS: &str = "
+CREATE TABLE queue_sessions (
+    pool TEXT PRIMARY KEY, scale_set INTEGER NOT NULL, session TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
 ";
 
 /// The two sides of a piece of work.
@@ -349,7 +356,10 @@ fn prepare(connection: &mut Connection) -> rusqlite::Result<Option<i64>> {
         if version < 3 {
             transaction.execute_batch(BOOTS_AND_EVENTS)?;
         }
-        transaction.execute_batch(FAILURES)?;
+        if version < 4 {
+            transaction.execute_batch(FAILURES)?;
+        }
+        transaction.execute_batch(QUEUE_SESSIONS)?;
         transaction.pragma_update(None, "user_version", VERSION)?;
         transaction.commit()?;
     }

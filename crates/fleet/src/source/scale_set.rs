@@ -13,6 +13,7 @@ use runner_manager_github::{
     JobEvent, RemoteJob, ScaleSetJob, ScaleSetJobState, ScaleSetMessage, ScaleSetSession,
     ScaleSetSpec, Statistics,
 };
+use runner_manager_store::QueueSession;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -80,7 +81,11 @@ impl Listener {
             let mut pause = pause_after(&error, failures, RETRY);
             match error.kind() {
                 // The session is gone, or nobody knows it any more.
-                ErrorKind::NotFound | ErrorKind::Unauthenticated => open = None,
+                ErrorKind::NotFound | ErrorKind::Unauthenticated => {
+                    if let Some(open) = open.take() {
+                        self.close(open.session).await;
+                    }
+                }
                 ErrorKind::AlreadyExists => pause = pause.min(CONFLICT),
                 _ => {}
             }
@@ -116,11 +121,12 @@ impl Listener {
     async fn open(&self) -> Result<Open> {
         let github = &self.shared.github;
         let set = github.scale_set(&self.path, &self.spec).await?;
+        self.close_left_over().await?;
         let opened = github.open_session(&self.path, set.id, &self.owner).await;
         let session = opened.map_err(|error| match error.kind() {
             ErrorKind::AlreadyExists => Error::new(
                 ErrorKind::AlreadyExists,
-                "another listener has the scale set's session; stop it, or give `scale_set.name` another name",
+                "another listener has the scale set's session; stop it, or give `scale_set.name` another name. One that was killed loses its session after about two minutes",
             )
             .with_context("scale set", &set.name)
             .with_source(error),
@@ -132,6 +138,11 @@ impl Listener {
             id = set.id,
             "listening to the scale set"
         );
+        let stored = QueueSession {
+            scale_set: set.id,
+            id: session.id().to_owned(),
+        };
+        self.shared.store.opened_session(&self.pool, stored).await?;
         self.tell(session.statistics());
         Ok(Open {
             set: set.id,
@@ -139,6 +150,25 @@ impl Listener {
             last: 0,
             caught_up: false,
         })
+    }
+
+    /// Closes the session of an earlier run that was cut off: GitHub would keep it for about 90 s.
+    async fn close_left_over(&self) -> Result<()> {
+        let shared = &self.shared;
+        let Some(left) = shared.store.open_session(&self.pool).await? else {
+            return Ok(());
+        };
+        let set = left.scale_set;
+        shared
+            .github
+            .close_session(&self.path, set, &left.id)
+            .await?;
+        tracing::info!(
+            pool = self.pool,
+            id = set,
+            "the session of an earlier run is closed"
+        );
+        shared.store.closed_session(&self.pool).await
     }
 
     /// Waits for one message and sees it through.
@@ -149,7 +179,6 @@ impl Listener {
         let Some(message) = message else {
             return self.look(open).await;
         };
-        self.acquire(open, &message).await?;
         // Before its jobs: a runner whose job has ended would else be missed among those at work
         // while its job still counts, and another would be launched for it.
         match message.statistics {
@@ -157,6 +186,8 @@ impl Listener {
             // The numbers are as old as the message.
             _ => self.look(open).await?,
         }
+        // After the numbers, which stand whatever becomes of the offers.
+        self.acquire(open, &message).await?;
         self.take(&message).await?;
         open.session.acknowledge(message.id).await?;
         open.last = open.last.max(message.id);
@@ -197,16 +228,38 @@ impl Listener {
             .filter(offered)
             .map(|job| job.request_id)
             .collect();
-        if !offered.is_empty() {
-            let got = open.session.acquire(&offered).await?;
-            tracing::debug!(
-                pool = self.pool,
-                offered = offered.len(),
-                got = got.len(),
-                "jobs acquired"
-            );
-        }
+        let got = match offered.as_slice() {
+            [] => return Ok(()),
+            [one] => self.acquire_one(open, *one).await?,
+            all => match open.session.acquire(all).await {
+                Ok(got) => got.len(),
+                Err(error) if is_about_session(&error) => return Err(error),
+                // It may be about one of them.
+                Err(_) => {
+                    let mut got = 0;
+                    for one in all {
+                        got += self.acquire_one(open, *one).await?;
+                    }
+                    got
+                }
+            },
+        };
+        let offered = offered.len();
+        tracing::debug!(pool = self.pool, offered, got, "jobs acquired");
         Ok(())
+    }
+
+    /// Takes one offered job. One that is refused holds up no other: where GitHub cannot be reached
+    /// at all, the message is not acknowledged either, and comes again.
+    async fn acquire_one(&self, open: &mut Open, request: u64) -> Result<usize> {
+        match open.session.acquire(&[request]).await {
+            Ok(got) => Ok(got.len()),
+            Err(error) if is_about_session(&error) => Err(error),
+            Err(error) => {
+                tracing::warn!(pool = self.pool, request, %error, "an offered job cannot be acquired, and is left to GitHub");
+                Ok(0)
+            }
+        }
     }
 
     /// Stores what a message tells of jobs, and passes it on. Twice is as good as once.
@@ -242,12 +295,26 @@ impl Listener {
 
     async fn close(&self, session: ScaleSetSession) {
         match session.close().await {
-            Ok(()) => tracing::info!(pool = self.pool, "the scale set's session is closed"),
+            Ok(()) => {
+                tracing::info!(pool = self.pool, "the scale set's session is closed");
+                // Closed once more by the next start, it is closed.
+                if let Err(error) = self.shared.store.closed_session(&self.pool).await {
+                    tracing::warn!(pool = self.pool, %error, "cannot forget the session");
+                }
+            }
             Err(error) => {
                 tracing::warn!(pool = self.pool, %error, "cannot close the scale set's session; the next start takes it over");
             }
         }
     }
+}
+
+/// Whether an error is no matter of an offered job: the session is gone, or too much was asked.
+fn is_about_session(error: &Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::NotFound | ErrorKind::Unauthenticated | ErrorKind::RateLimited
+    )
 }
 
 /// A job of a scale set, as those of the REST API are told. Where its id is no number, that of

@@ -135,7 +135,8 @@ impl State {
         }
     }
 
-    /// Opens the session of a queue. Another owner's stays until it has been silent.
+    /// Opens the session of a queue. One that was not closed stays until it has been silent for
+    /// long, whoever asks.
     pub(crate) fn open_queue(
         &mut self,
         id: u64,
@@ -144,7 +145,6 @@ impl State {
     ) -> Result<String, Refusal> {
         let set = self.scale_sets.get_mut(&id).ok_or(Refusal::NotFound)?;
         if let Some(session) = &set.session
-            && session.owner != owner
             && session.last_seen.elapsed() < silence
         {
             return Err(Refusal::NameTaken);

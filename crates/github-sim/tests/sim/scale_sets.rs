@@ -1,6 +1,6 @@
 //! Scale sets: the client and the simulator speak to each other.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use runner_manager_core::{ErrorKind, GitHubPath, Label, Labels};
 use runner_manager_github::{
@@ -93,6 +93,7 @@ async fn many_jobs_come_in_messages_of_fifty_within_the_capacity() {
     assert_eq!(first.jobs[0].state, ScaleSetJobState::Assigned);
     // What is not acknowledged comes again, to the next session too.
     assert_eq!(next(&mut session, 0, 120).await, first);
+    session.close().await.unwrap();
     let mut session = open(&sim, &github, &scope).await;
     assert_eq!(session.statistics().total_assigned_jobs, 120);
     assert_eq!(next(&mut session, 0, 120).await.id, first.id);
@@ -108,19 +109,33 @@ async fn many_jobs_come_in_messages_of_fifty_within_the_capacity() {
 }
 
 #[tokio::test]
-async fn another_owner_waits_and_the_same_comes_back_at_once() {
-    let sim = sim_with(ScaleSetConfig::default()).await;
+async fn a_session_that_is_not_closed_keeps_every_other_out_for_a_while() {
+    let scale_sets = ScaleSetConfig {
+        session_silence: Duration::from_secs(1),
+        ..ScaleSetConfig::default()
+    };
+    let sim = sim_with(scale_sets).await;
     let (github, scope) = (client(&sim, sim.token()), path("acme"));
     let mut old = open(&sim, &github, &scope).await;
     let id = sim.scale_sets()[0].id;
-    let refused = github.open_session(&scope, id, "another").await;
-    let error = refused.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::AlreadyExists, "{error}");
-    let new = github.open_session(&scope, id, "me").await.unwrap();
+    for owner in ["another", "me"] {
+        let refused = github.open_session(&scope, id, owner).await;
+        let error = refused.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::AlreadyExists, "{owner}: {error}");
+    }
+    // By its id, as after a crash.
+    let left = old.id().to_owned();
+    github.close_session(&scope, id, &left).await.unwrap();
+    github.close_session(&scope, id, &left).await.unwrap();
+    let silent = github.open_session(&scope, id, "me").await.unwrap();
     let lost = old.next(0, 1).await.unwrap_err();
     assert_eq!(lost.kind(), ErrorKind::NotFound, "{lost}");
-    new.close().await.unwrap();
-    github.open_session(&scope, id, "another").await.unwrap();
+    drop(silent);
+    let end = Instant::now() + Duration::from_secs(20);
+    while let Err(error) = github.open_session(&scope, id, "another").await {
+        assert!(Instant::now() < end, "{error}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }
 
 #[tokio::test]

@@ -20,7 +20,7 @@ use crate::{GitHub, urls};
 const PATIENCE: Duration = Duration::from_secs(90);
 
 /// An open session. Dropped without [`close`](Self::close) it stays open on GitHub until that
-/// notices, and only the same owner can open the next one.
+/// notices, which takes it about 90 s, and nobody can open the next one.
 pub struct ScaleSetSession {
     github: GitHub,
     path: GitHubPath,
@@ -45,7 +45,8 @@ impl GitHub {
     /// Opens the session of a scale set.
     ///
     /// # Errors
-    /// [`ErrorKind::AlreadyExists`] while another owner has one; [`ErrorKind::NotFound`] when
+    /// [`ErrorKind::AlreadyExists`] while there is one, which GitHub keeps for about 90 s after its
+    /// listener has gone without closing it; [`ErrorKind::NotFound`] when
     /// the scale set is gone.
     pub async fn open_session(
         &self,
@@ -76,9 +77,25 @@ impl GitHub {
             statistics: session.statistics.unwrap_or_default(),
         })
     }
+
+    /// Ends a session by its id, so that the next listener need not wait. One that is gone is fine.
+    ///
+    /// # Errors
+    /// When GitHub cannot be told.
+    pub async fn close_session(&self, path: &GitHubPath, set: u64, session: &str) -> Result<()> {
+        let number = set.to_string();
+        let segments = [SETS.as_slice(), &[&number, "sessions", session]].concat();
+        self.gone(path, &segments).await.map(|_| ())
+    }
 }
 
 impl ScaleSetSession {
+    /// GitHub's id of the session. No secret.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
     /// The numbers of when the session was opened.
     #[must_use]
     pub fn statistics(&self) -> Statistics {
@@ -162,9 +179,9 @@ impl ScaleSetSession {
     /// # Errors
     /// When GitHub cannot be told.
     pub async fn close(self) -> Result<()> {
-        let (number, path) = (self.set.to_string(), &self.path);
-        let segments = [SETS.as_slice(), &[&number, "sessions", &self.id]].concat();
-        self.github.gone(path, &segments).await.map(|_| ())
+        self.github
+            .close_session(&self.path, self.set, &self.id)
+            .await
     }
 
     fn bearer(&self) -> Bearer {

@@ -29,10 +29,10 @@ pub(super) async fn open(
 ) -> Answer {
     let id = number(&path, "id")?;
     show(&core, &scope, id)?;
-    let silence = core.config.silence;
+    let silence = core.config.scale_sets.session_silence;
     let opened = core.change(|state| state.open_queue(id, &owner.name, silence));
     let session = opened.map_err(|_| {
-        let message = "the scale set has an active session of another owner".to_owned();
+        let message = "the scale set has an active session".to_owned();
         Exception(
             StatusCode::CONFLICT,
             "RunnerScaleSetSessionConflictException",
