@@ -115,7 +115,7 @@ pub struct PoolConfig {
     /// How long a runner that nobody needs may stay idle.
     pub idle_timeout: Duration,
     /// How long a runner may be online and idle while a job that it matches waits, before another
-    /// is launched in its place. Known of jobs of the queue only.
+    /// is launched in its place. Of a pool with a planner nothing is known of jobs that wait.
     pub suspect_after: Duration,
     /// How old an orphan must be before it is removed.
     pub grace: Duration,

@@ -111,6 +111,8 @@ pub(crate) struct Pool {
     launching: usize,
     /// How many jobs waited for a runner of this pool when it last decided.
     waiting: usize,
+    /// Since when some have waited at each decision.
+    unserved: Option<Instant>,
     circuit: Circuit,
     next_list: Instant,
     listing: bool,
@@ -183,6 +185,7 @@ impl Pool {
             about: HashMap::new(),
             launching: 0,
             waiting: 0,
+            unserved: None,
             circuit: Circuit::default(),
             next_list: now,
             listing: false,
@@ -330,6 +333,8 @@ impl Pool {
         self.tell_room();
         let facts = self.runner_facts();
         self.waiting = self.demand(&facts);
+        let since = self.unserved.unwrap_or_else(Instant::now);
+        self.unserved = (self.waiting > 0).then_some(since);
         let (mut advances, mut asks) = (Vec::new(), Vec::new());
         let (mut removals, mut launches) = (Vec::new(), 0);
         for action in decide(&self.pool_facts(self.waiting), &facts) {

@@ -98,8 +98,7 @@ pub struct Faults {
     pub slow_boot: f64,
     /// An instance that never comes online.
     pub dead_boot: f64,
-    /// A runner that comes online and is given no job, in a pool that hears of its jobs by the
-    /// queue.
+    /// A runner that comes online and is given no job, in a pool without a planner.
     pub ghost: f64,
     /// An instance that dies in the middle of a job.
     pub dies: f64,

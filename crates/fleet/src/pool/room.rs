@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashSet};
 use runner_manager_core::{NamePrefix, RunnerName};
 use runner_manager_github::RemoteJob;
 use runner_manager_store::RunnerState;
+use tokio::time::Instant;
 
 use super::{Duty, Pool, Runner};
 use crate::DemandSource;
@@ -47,9 +48,18 @@ impl Pool {
     /// them.
     pub(super) fn stalled(&self) -> usize {
         let pool = &self.context.pool;
-        if !matches!(pool.source, DemandSource::Queue) {
-            // Nobody tells which jobs wait.
-            return 0;
+        match pool.source {
+            DemandSource::Queue => {}
+            // Which jobs wait nobody tells, but that some do all the time.
+            DemandSource::ScaleSet(_) => {
+                let is_long = |since: Instant| since.elapsed() > pool.suspect_after;
+                return self
+                    .unserved
+                    .filter(|since| is_long(*since))
+                    .map_or(0, |_| self.waiting);
+            }
+            // A planner asks for runners, and not for the sake of jobs that wait.
+            DemandSource::Planner(_) => return 0,
         }
         let view = self.view.get();
         let is_old = |job: &&RemoteJob| self.waits.is_longer(job, pool.suspect_after);

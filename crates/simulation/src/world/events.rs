@@ -174,7 +174,7 @@ impl World {
             state,
             format_args!("{name} has booted, connected: {connected}"),
         );
-        let hears = self.plan.pools[pool].source == Source::Queue;
+        let hears = self.plan.pools[pool].source != Source::Planner;
         let ghost = connected && hears && self.strikes(state, |f| f.ghost);
         if ghost {
             self.github.make_ghost(runner);
