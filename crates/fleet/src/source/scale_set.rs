@@ -60,6 +60,8 @@ struct Open {
     last: u64,
     /// Whether what comes now can be no leftover of an earlier session.
     caught_up: bool,
+    /// Whether jobs may be offered that no message tells of any more.
+    has_offers: bool,
 }
 
 impl Listener {
@@ -143,12 +145,14 @@ impl Listener {
             id: session.id().to_owned(),
         };
         self.shared.store.opened_session(&self.pool, stored).await?;
-        self.tell(session.statistics());
+        let numbers = session.statistics();
+        self.tell(numbers);
         Ok(Open {
             set: set.id,
             session,
             last: 0,
             caught_up: false,
+            has_offers: numbers.total_available_jobs > 0,
         })
     }
 
@@ -173,6 +177,9 @@ impl Listener {
 
     /// Waits for one message and sees it through.
     async fn step(&self, open: &mut Open) -> Result<()> {
+        if open.has_offers {
+            self.acquire_left(open).await?;
+        }
         let began = Instant::now();
         let message = open.session.next(open.last, self.capacity).await?;
         open.caught_up |= message.is_none() || began.elapsed() >= WAITED;
@@ -249,6 +256,25 @@ impl Listener {
         Ok(())
     }
 
+    /// Takes the jobs that were offered before and not acquired.
+    async fn acquire_left(&self, open: &mut Open) -> Result<()> {
+        let github = &self.shared.github;
+        let left = match github.acquirable_jobs(&self.path, open.set).await {
+            Ok(left) => left,
+            // A server that does not list them.
+            Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
+            Err(error) => {
+                tracing::warn!(pool = self.pool, %error, "cannot see which jobs are offered");
+                return Ok(());
+            }
+        };
+        open.has_offers = false;
+        for request in left {
+            self.acquire_one(open, request).await?;
+        }
+        Ok(())
+    }
+
     /// Takes one offered job. One that is refused holds up no other: where GitHub cannot be reached
     /// at all, the message is not acknowledged either, and comes again.
     async fn acquire_one(&self, open: &mut Open, request: u64) -> Result<usize> {
@@ -256,7 +282,8 @@ impl Listener {
             Ok(got) => Ok(got.len()),
             Err(error) if is_about_session(&error) => Err(error),
             Err(error) => {
-                tracing::warn!(pool = self.pool, request, %error, "an offered job cannot be acquired, and is left to GitHub");
+                tracing::warn!(pool = self.pool, request, %error, "an offered job cannot be acquired yet");
+                open.has_offers = true;
                 Ok(0)
             }
         }

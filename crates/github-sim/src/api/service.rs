@@ -87,6 +87,10 @@ pub(crate) fn routes(core: &Shared) -> Router<Shared> {
             axum::routing::patch(queue::renew).delete(queue::close),
         )
         .route(&format!("{sets}/{{id}}/generatejitconfig"), post(jit))
+        .route(
+            &format!("{sets}/{{id}}/acquirablejobs"),
+            get(queue::acquirable),
+        )
         .route("/_apis/runtime/runnergroups/", get(groups))
         .route(agents, get(agent_named))
         .route(&format!("{agents}/{{id}}"), get(agent).delete(remove_agent))

@@ -227,6 +227,16 @@ impl State {
         set.messages.len() < before
     }
 
+    /// The jobs that are offered to a scale set and not acquired yet.
+    pub(crate) fn acquirable(&self, id: u64) -> Vec<Value> {
+        let offered = |job: &&Job| {
+            let waits = job.scale_set == Some(id) && !job.assigned;
+            waits && job.status == JobStatus::Queued
+        };
+        let offered = self.open_jobs().filter(offered);
+        offered.map(|job| item("JobAvailable", job)).collect()
+    }
+
     /// The listener takes jobs that were offered, and hears which.
     pub(crate) fn acquire(&mut self, id: u64, requests: &[u64]) -> Vec<u64> {
         let mut got = Vec::new();

@@ -78,6 +78,25 @@ impl GitHub {
         }
     }
 
+    /// The requests of the jobs that are offered to a scale set and that nobody has acquired yet:
+    /// each is told once in a message, and is then only listed here.
+    ///
+    /// # Errors
+    /// When the service cannot be asked or refuses.
+    pub async fn acquirable_jobs(&self, path: &GitHubPath, id: u64) -> Result<Vec<u64>> {
+        let id = id.to_string();
+        let segments = [SETS.as_slice(), &[&id, "acquirablejobs"]].concat();
+        let answer = self.service(path, |base| {
+            Call::get(base.join(&segments, &[]), urls::needs(path))
+        });
+        let answer = answer.await?;
+        if answer.body.is_empty() {
+            return Ok(Vec::new());
+        }
+        let offers = answer.json::<wire::List<wire::Offer>>()?.value;
+        Ok(offers.into_iter().map(|offer| offer.request_id).collect())
+    }
+
     /// Removes a scale set. Its runners and their jobs go with it.
     ///
     /// # Errors

@@ -164,6 +164,13 @@ impl Message {
     }
 }
 
+/// A job in the list of those that can be acquired.
+#[derive(Deserialize)]
+pub(super) struct Offer {
+    #[serde(rename = "runnerRequestId")]
+    pub(super) request_id: u64,
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Item {

@@ -111,6 +111,21 @@ pub(super) async fn acquire(
     Ok(list(&got))
 }
 
+/// The jobs that are offered and not acquired; no content where there are none.
+pub(super) async fn acquirable(
+    State(core): State<Shared>,
+    Extension(scope): Extension<Scope>,
+    path: OfSet,
+) -> Answer {
+    let id = number(&path, "id")?;
+    show(&core, &scope, id)?;
+    let offers = core.state().acquirable(id);
+    if offers.is_empty() {
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    }
+    Ok(list(&offers))
+}
+
 pub(super) async fn poll(
     State(core): State<Shared>,
     headers: HeaderMap,
