@@ -41,7 +41,14 @@ impl RemoveToken {
         Self(token)
     }
 
-    /// The token.
+    /// No token: the caller takes the registration off GitHub itself, and no deletion waits for
+    /// GitHub.
+    #[must_use]
+    pub fn absent() -> Self {
+        Self(Secret::new(""))
+    }
+
+    /// The token; empty where there is none.
     #[must_use]
     pub fn secret(&self) -> &Secret {
         &self.0

@@ -80,8 +80,8 @@ pub trait CloudRunnerManager: Send + Sync {
     /// # Behavior
     /// - An unknown id is `Ok(None)`, and so is a second call.
     /// - Otherwise the metrics that the runner left, read before the deletion.
-    /// - The token lets a backend take the registration off GitHub where it has a safe way; it
-    ///   never reaches a command line of an instance.
+    /// - The token lets a backend take the registration off GitHub where it has a safe way; it may
+    ///   be [absent](RemoveToken::absent), and never reaches a command line of an instance.
     ///
     /// # On failure
     /// The runner may still exist; call again, or leave it to cleanup.

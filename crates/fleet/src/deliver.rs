@@ -11,7 +11,7 @@ impl Fleet {
     /// Takes a `workflow_job` event. Once this returns, the event is stored; the pools act on it
     /// at once. A delivery that was taken before changes nothing, and so does news that is older
     /// than what is known. Jobs that are for no pool are remembered when they ask for
-    /// `self-hosted`.
+    /// `self-hosted`, or have no labels.
     ///
     /// # Errors
     /// When the event cannot be stored: it should be delivered again.
@@ -28,7 +28,9 @@ impl Fleet {
         scopes.dedup();
         let pool = route(&routes, &repository, &job.labels);
         let wants_self_hosted = |label: &String| label.eq_ignore_ascii_case("self-hosted");
-        if pool.is_none() && !job.labels.iter().any(wants_self_hosted) {
+        // One without labels asks for nobody, which its user may want to know.
+        let is_of_others = !job.labels.is_empty() && !job.labels.iter().any(wants_self_hosted);
+        if pool.is_none() && is_of_others {
             return Ok(());
         }
         let (store, now) = self.stored();

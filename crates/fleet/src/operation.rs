@@ -93,44 +93,29 @@ pub(crate) enum Undone {
     Later,
 }
 
-type TokenKey = (&'static str, String);
-
-/// Registration and remove tokens by scope: good for an hour, and so not asked for each time.
+/// Registration tokens by scope: good for an hour, and so not asked for each time.
 #[derive(Default)]
 pub(crate) struct Tokens {
-    /// The token and its end, by kind and scope.
-    cached: Mutex<HashMap<TokenKey, (Secret, Timestamp)>>,
+    /// The token and its end, by scope.
+    cached: Mutex<HashMap<String, (Secret, Timestamp)>>,
 }
 
 impl Tokens {
     /// Less than this before its end a token is not used any more.
     const MARGIN: SignedDuration = SignedDuration::from_mins(5);
 
-    pub(crate) async fn get(
-        &self,
-        kind: &'static str,
-        shared: &Shared,
-        path: &GitHubPath,
-    ) -> Result<Secret> {
-        let key = (kind, path.api_path());
+    /// A registration token of a scope.
+    pub(crate) async fn get(&self, shared: &Shared, path: &GitHubPath) -> Result<Secret> {
+        let key = path.api_path();
         let mut cached = self.cached.lock().await;
         if let Some((token, expires_at)) = cached.get(&key)
             && expires_at.duration_since(shared.clock.now()) > Self::MARGIN
         {
             return Ok(token.clone());
         }
-        let (token, expires_at) = match kind {
-            "remove" => {
-                let fresh = shared.github.remove_token(path).await?;
-                (fresh.token.secret().clone(), fresh.expires_at)
-            }
-            _ => {
-                let fresh = shared.github.registration_token(path).await?;
-                (fresh.token, fresh.expires_at)
-            }
-        };
-        cached.insert(key, (token.clone(), expires_at));
-        Ok(token)
+        let fresh = shared.github.registration_token(path).await?;
+        cached.insert(key, (fresh.token.clone(), fresh.expires_at));
+        Ok(fresh.token)
     }
 }
 
@@ -153,15 +138,6 @@ impl Context {
             repositories: &self.pool.repositories,
             now: self.now(),
         }
-    }
-
-    async fn remove_token(&self) -> Result<RemoveToken> {
-        let path = &self.pool.github_path;
-        self.shared
-            .tokens
-            .get("remove", &self.shared, path)
-            .await
-            .map(RemoveToken::new)
     }
 
     /// Launches a runner that the store holds as requested.
@@ -316,7 +292,7 @@ impl Context {
                 outcome => outcome?,
             }
         }
-        let token = self.remove_token().await?;
+        let token = RemoveToken::absent();
         let metrics = self
             .pool
             .manager
@@ -391,13 +367,7 @@ impl Context {
                 tracing::warn!(pool, runner = %name, %error, "cannot remove an orphan registration");
             }
         }
-        let token = match self.remove_token().await {
-            Ok(token) => token,
-            Err(error) => {
-                tracing::warn!(pool, %error, "cannot sweep without a remove token");
-                return;
-            }
-        };
+        let token = RemoveToken::absent();
         for name in instances {
             tracing::info!(pool, runner = %name, "remove orphan instance");
             let deleted = self

@@ -36,7 +36,7 @@ impl Context {
             }
             Registration::Token => {
                 let (shared, path) = (&self.shared, &self.pool.github_path);
-                let token = shared.tokens.get("registration", shared, path).await?;
+                let token = shared.tokens.get(shared, path).await?;
                 let url = shared.github.scope_url(path);
                 let url = url.parse().map_err(|e| {
                     Error::new(ErrorKind::InvalidConfig, "the scope's address is no URL")

@@ -62,11 +62,12 @@ impl Route {
 /// The places of the pools that may take a job, the one that should first: the fewest labels that
 /// the job did not ask for, then the highest priority, then the order of the configuration. GitHub
 /// gives a job to a runner that offers all labels of the job, whatever their letter case, and
-/// whether it is registered with the job's repository or with its organization.
+/// whether it is registered with the job's repository or with its organization. A job without
+/// labels is for none: its labels are missing, and any pool would be a guess.
 fn candidates(routes: &[Route], repository: &str, labels: &[String]) -> Vec<usize> {
     let offers = |r: &Route| {
         let all = |wanted: &String| r.labels.iter().any(|offered| offered.matches(wanted));
-        labels.iter().all(all)
+        !labels.is_empty() && labels.iter().all(all)
     };
     let mut found: Vec<usize> = (0..routes.len())
         .filter(|place| offers(&routes[*place]) && routes[*place].covers(repository))
@@ -220,6 +221,11 @@ mod tests {
         assert_eq!(to(&routes, &["Self-Hosted", "Linux", "X64"]), Some("plain"));
         assert_eq!(to(&routes, &["self-hosted", "gpu", "small"]), None);
         assert_eq!(to(&routes, &["ubuntu-latest"]), None);
+        assert_eq!(
+            to(&routes, &[]),
+            None,
+            "a job without labels is for no pool"
+        );
         assert_eq!(route(&routes, "o/x", &["gpu".into()]), None);
     }
 

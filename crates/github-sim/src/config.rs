@@ -23,6 +23,9 @@ pub struct SimConfig {
     pub poll: Duration,
     /// The rate limit of each token.
     pub rate_limit: RateLimit,
+    /// The rate limit of each token for registrations, GitHub's resource
+    /// `actions_runner_registration`; when absent they count against the other.
+    pub registration_limit: Option<RateLimit>,
     /// Which of several fitting idle runners gets a job.
     pub runner_choice: RunnerChoice,
     /// How scale sets behave.
@@ -45,6 +48,7 @@ impl Default for SimConfig {
             silence: Duration::from_secs(3),
             poll: Duration::from_secs(2),
             rate_limit: RateLimit::default(),
+            registration_limit: None,
             runner_choice: RunnerChoice::Oldest,
             scale_sets: ScaleSetConfig::default(),
             apps: Vec::new(),

@@ -8,6 +8,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::{Response, StatusCode, header};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::environment::Rng;
@@ -47,6 +48,9 @@ pub enum FaultAction {
     DropAfterEffect,
     /// The request is handled, and its answer begins with a byte order mark.
     ByteOrderMark,
+    /// The request is handled, and parts of its JSON answer are others: odd records, a total that
+    /// is off, a field that is missing. The answer has no `ETag`.
+    Edit(Vec<JsonEdit>),
     /// The request has no effect and gets 429 with a `retry-after` between these, in seconds.
     Throttled {
         /// The shortest wait.
@@ -65,6 +69,67 @@ pub enum FaultAction {
     TokenRefused,
     /// The session of a scale set's queue that the request names ends before it is handled.
     EndSession,
+}
+
+/// A change of a JSON answer. What its pointer does not find stays as it is.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JsonEdit {
+    /// Which part, as a JSON pointer such as `/jobs/0/created_at`.
+    pub at: String,
+    /// What stands there then.
+    #[serde(default)]
+    pub value: Value,
+    /// Whether the part is missing then.
+    #[serde(default)]
+    pub remove: bool,
+}
+
+impl JsonEdit {
+    /// Another value for a part.
+    #[must_use]
+    pub fn set(at: &str, value: Value) -> Self {
+        Self {
+            at: at.to_owned(),
+            value,
+            remove: false,
+        }
+    }
+
+    /// A part that is missing.
+    #[must_use]
+    pub fn remove(at: &str) -> Self {
+        Self {
+            at: at.to_owned(),
+            value: Value::Null,
+            remove: true,
+        }
+    }
+
+    fn apply(&self, answer: &mut Value) {
+        let Some((parent, field)) = self.at.rsplit_once('/') else {
+            return;
+        };
+        match answer.pointer_mut(parent) {
+            Some(Value::Object(fields)) if self.remove => {
+                fields.remove(field);
+            }
+            Some(Value::Object(fields)) => {
+                fields.insert(field.to_owned(), self.value.clone());
+            }
+            Some(Value::Array(items)) => {
+                let Some(place) = field.parse().ok().filter(|place| *place < items.len()) else {
+                    return;
+                };
+                if self.remove {
+                    items.remove(place);
+                } else {
+                    items[place] = self.value.clone();
+                }
+            }
+            _ => {}
+        }
+    }
 }
 
 /// A fault for the next matching requests. `/_sim` is never hit.
@@ -290,6 +355,23 @@ pub(crate) async fn marked(response: Response<Body>) -> Response<Body> {
     Response::from_parts(parts, Body::from(marked))
 }
 
+/// The same answer with other parts.
+pub(crate) async fn edited(response: Response<Body>, edits: &[JsonEdit]) -> Response<Body> {
+    let (mut parts, body) = response.into_parts();
+    let body = axum::body::to_bytes(body, MAX_MARKED)
+        .await
+        .unwrap_or_default();
+    parts.headers.remove(header::ETAG);
+    parts.headers.remove(header::CONTENT_LENGTH);
+    let Ok(mut answer) = serde_json::from_slice::<Value>(&body) else {
+        return Response::from_parts(parts, Body::from(body));
+    };
+    for edit in edits {
+        edit.apply(&mut answer);
+    }
+    Response::from_parts(parts, Body::from(answer.to_string()))
+}
+
 /// The answer of an HTML fault.
 pub(crate) fn html(status: u16) -> Response<Body> {
     let mut response = Response::new(Body::from(
@@ -317,6 +399,21 @@ mod tests {
         assert!(matches!(second, Some(FaultAction::DropConnection)));
         assert!(faults.take("POST", "/runners").is_none());
         assert_eq!(faults.hits(), 2);
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_edited_where_a_pointer_says() {
+        let body = r#"{"jobs":[{"id":1,"name":"a"},{"id":2}],"total_count":2}"#;
+        let edits = [
+            JsonEdit::set("/jobs/0/name", Value::Null),
+            JsonEdit::remove("/jobs/0/id"),
+            JsonEdit::set("/jobs/1", "odd".into()),
+            JsonEdit::set("/jobs/7", "nowhere".into()),
+            JsonEdit::remove("/total_count"),
+        ];
+        let edited = edited(Response::new(Body::from(body)), &edits).await;
+        let edited = axum::body::to_bytes(edited.into_body(), 1_000).await;
+        assert_eq!(&edited.unwrap()[..], br#"{"jobs":[{"name":null},"odd"]}"#);
     }
 
     #[test]

@@ -23,9 +23,11 @@ pub use config::{
 };
 pub use error::{Error, Result};
 pub use exchanges::Exchange;
-pub use fault::{DeliveryFaults, FaultAction, FaultRule};
+pub use fault::{DeliveryFaults, FaultAction, FaultRule, JsonEdit};
 pub use in_process::InProcess;
-pub use model::{Conclusion, JobSpec, JobStatus, JobView, RunnerView, ScaleSetView, Snapshot};
+pub use model::{
+    Conclusion, HeldRun, JobSpec, JobStatus, JobView, RunnerView, ScaleSetView, Snapshot,
+};
 pub use observer::{Observer, WebhookDelivery};
 pub use sim::Sim;
 pub use stand_in::{stand_in_main, write_runner_folder};

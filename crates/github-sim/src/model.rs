@@ -53,6 +53,31 @@ impl JobStatus {
     }
 }
 
+/// Why a run that is not over goes no further, as its status says. Its queued jobs wait for runners
+/// all the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HeldRun {
+    /// It waits for an approval.
+    Waiting,
+    /// It waits for another run of its concurrency group.
+    Pending,
+    /// It was asked for and has not begun.
+    Requested,
+}
+
+impl HeldRun {
+    /// GitHub's word.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Pending => "pending",
+            Self::Requested => "requested",
+        }
+    }
+}
+
 /// A job to queue.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -62,6 +87,8 @@ pub struct JobSpec {
     /// The number of its workflow run: jobs with the same one belong together. A run of its own
     /// when absent.
     pub run: Option<u64>,
+    /// The status that the run shows until it is over, in place of what its jobs say.
+    pub held: Option<HeldRun>,
     /// The job's name; `job-ID` when empty.
     pub name: String,
     /// The workflow's name.
@@ -85,6 +112,7 @@ impl Default for JobSpec {
         Self {
             repo: "acme/app".into(),
             run: None,
+            held: None,
             name: String::new(),
             workflow: "ci".into(),
             event: "push".into(),
@@ -112,6 +140,13 @@ impl JobSpec {
     #[must_use]
     pub fn lasting(mut self, duration: Duration) -> Self {
         self.duration_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        self
+    }
+
+    /// The same job, of a run that shows this status until it is over.
+    #[must_use]
+    pub fn held(mut self, held: HeldRun) -> Self {
+        self.held = Some(held);
         self
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use axum::http::header::IF_NONE_MATCH;
 use axum::http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::service::{Service, service_fn};
@@ -125,6 +126,12 @@ async fn faulty(
             None
         }
         Some(FaultAction::ByteOrderMark) => Some(fault::marked(route(routes, request).await).await),
+        Some(FaultAction::Edit(edits)) => {
+            let mut request = request;
+            // An unchanged answer has no parts.
+            request.headers_mut().remove(IF_NONE_MATCH);
+            Some(fault::edited(route(routes, request).await, &edits).await)
+        }
         Some(FaultAction::TokenRefused) => Some(api::token_refused()),
         Some(FaultAction::EndSession) => {
             if let Some(session) = api::parameter(request.uri(), "sessionId") {

@@ -67,6 +67,16 @@ impl Hook {
         }
     }
 
+    /// Whose webhook it is: the kind and the id.
+    fn target(&self) -> (&'static str, u64) {
+        match &self.scope {
+            None => ("integration", self.id),
+            Some(Scope::Org(org)) => ("organization", api::shapes::number(org)),
+            Some(Scope::Enterprise(name)) => ("business", api::shapes::number(name)),
+            Some(scope @ Scope::Repo(..)) => ("repository", api::shapes::number(&scope.web_path())),
+        }
+    }
+
     fn take(&mut self, change: HookChange) {
         self.url = change.url.unwrap_or_else(|| std::mem::take(&mut self.url));
         if let Some(kind) = change.content_type {
@@ -384,17 +394,29 @@ async fn send_all(
         };
         let begun = Instant::now();
         delivery.delivered_at = webhooks.environment.clock.now();
+        let is_form = hook.content_type == "form";
+        let (kind, body) = if is_form {
+            let mut form = url::form_urlencoded::Serializer::new(String::new());
+            form.append_pair("payload", &delivery.body);
+            ("application/x-www-form-urlencoded", form.finish())
+        } else {
+            ("application/json", delivery.body.clone())
+        };
+        let (target, target_id) = hook.target();
         let sent = client
             .post(&hook.url)
-            .header("content-type", "application/json")
+            .header("content-type", kind)
+            .header("x-github-hook-id", hook.id)
+            .header("x-github-hook-installation-target-type", target)
+            .header("x-github-hook-installation-target-id", target_id)
             .header("user-agent", "GitHub-Hookshot/sim")
             .header("x-github-event", delivery.event)
             .header("x-github-delivery", &delivery.guid)
             .header(
                 "x-hub-signature-256",
-                sign(hook.secret.as_bytes(), delivery.body.as_bytes()),
+                sign(hook.secret.as_bytes(), body.as_bytes()),
             )
-            .body(delivery.body.clone())
+            .body(body)
             .send()
             .await;
         delivery.duration = begun.elapsed().as_secs_f64();

@@ -104,6 +104,7 @@ impl Apps {
         rest: &RestClient,
         path: &GitHubPath,
         caching: Caching,
+        kind: &str,
     ) -> Result<Bearer> {
         if let [app] = self.all.as_slice() {
             return app.bearer(rest, path).await;
@@ -114,7 +115,7 @@ impl Apps {
             readers.get(&scope).copied()
         };
         let left = |app: &App| match app.known_installation(path) {
-            Some(id) => rest.limits().left(Identity::Installation(id)),
+            Some(id) => rest.limits().left(Identity::Installation(id), kind),
             None => Left::FULL,
         };
         let left: Vec<Left> = self.all.iter().map(left).collect();
@@ -196,16 +197,29 @@ impl Credentials {
         }
     }
 
-    /// The credential for a scope; made or renewed first where needed.
+    /// Whose points the polls of a scope spend, as far as that is known.
+    pub(crate) fn pollers(&self, path: &GitHubPath) -> Vec<Identity> {
+        match self {
+            Self::Token(_) => vec![Identity::Token],
+            Self::Apps(apps) => {
+                let installed = |app: &App| app.known_installation(path);
+                let known = apps.all.iter().filter_map(installed);
+                known.map(Identity::Installation).collect()
+            }
+        }
+    }
+
+    /// The credential for a call of this kind in a scope; made or renewed first where needed.
     pub(crate) async fn bearer(
         &self,
         rest: &RestClient,
         path: &GitHubPath,
         caching: Caching,
+        kind: &str,
     ) -> Result<Bearer> {
         match self {
             Self::Token(secret) => Ok(Bearer::new(secret.clone(), Identity::Token)),
-            Self::Apps(apps) => apps.bearer(rest, path, caching).await,
+            Self::Apps(apps) => apps.bearer(rest, path, caching, kind).await,
         }
     }
 

@@ -85,6 +85,17 @@ impl Call {
         }
     }
 
+    /// Which calls are alike for GitHub's limits: the method, and what the path ends with beside
+    /// ids.
+    pub(crate) fn kind(&self) -> String {
+        let segments = self.url.path_segments().into_iter().flatten();
+        let is_word = |segment: &&str| {
+            !segment.is_empty() && !segment.bytes().all(|byte| byte.is_ascii_digit())
+        };
+        let word = segments.rev().find(is_word).unwrap_or_default();
+        format!("{} {word}", self.method)
+    }
+
     /// The call as errors show it. The queries of this client hold no secrets.
     pub(crate) fn label(&self) -> String {
         format!("{} {}", self.method, self.url)

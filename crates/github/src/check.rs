@@ -4,7 +4,8 @@ use jiff::Timestamp;
 use runner_manager_core::{Error, ErrorKind, GitHubPath};
 
 use crate::answer::Answer;
-use crate::call::{Caching, Call};
+use crate::call::Call;
+use crate::jobs::repository;
 use crate::model::Finding;
 use crate::{GitHub, urls};
 
@@ -48,8 +49,22 @@ impl GitHub {
         findings
     }
 
+    /// Looks whether the queued jobs of a repository can be read: one call.
+    pub async fn check_repository(&self, owner: &str, repo: &str) -> Finding {
+        let segments = ["repos", owner, repo, "actions", "runs"];
+        let query = [("status", "queued"), ("per_page", "1")];
+        let url = urls::join(&self.0.api, &segments, &query);
+        let call = Call::get(url, urls::NEEDS_JOBS);
+        match self.send(&repository(owner, repo), &call).await {
+            Ok(_) => good(&format!("the jobs of {owner}/{repo} can be read")),
+            Err(e) => bad(&format!("the jobs of {owner}/{repo} cannot be read"), &e),
+        }
+    }
+
     async fn check_scope(&self, path: &GitHubPath, findings: &mut Vec<Finding>) {
-        if let Err(e) = self.bearer(path, Caching::None).await {
+        let url = urls::in_scope(&self.0.api, path, &["actions", "runners"], &[]);
+        let first = Call::get(url, urls::needs(path));
+        if let Err(e) = self.bearer(path, &first).await {
             findings.push(bad("the credential does not work", &e));
             return;
         }

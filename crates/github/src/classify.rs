@@ -112,6 +112,8 @@ fn refusal(call: &Call, answer: &Answer, known: &[&Secret]) -> Error {
                 .contains_key(HeaderName::from_static("x-github-sso"));
             let advice = if sso {
                 "authorize the token for the organization's single sign-on".to_owned()
+            } else if is_archived(answer) {
+                "the repository is archived, and runs no jobs: unarchive it, or take it out of the configuration".to_owned()
             } else {
                 format!("the credential needs {needs}")
             };
@@ -150,6 +152,15 @@ fn refusal(call: &Call, answer: &Answer, known: &[&Secret]) -> Error {
             format!("GitHub answered with status {other}{said}"),
         ),
     }
+}
+
+/// Whether GitHub refuses because a repository is archived. Its text is the only marker of that,
+/// and decides about the advice alone.
+fn is_archived(answer: &Answer) -> bool {
+    serde_json::from_slice::<Message>(&answer.body).is_ok_and(|body| {
+        let message = body.message.to_ascii_lowercase();
+        message.contains("archived")
+    })
 }
 
 /// GitHub's own message, where there is one.
@@ -234,6 +245,18 @@ mod tests {
             assert_eq!(error.kind(), kind, "{class}");
             assert!(error.to_string().contains("about ***"), "{error}");
         }
+    }
+
+    #[test]
+    fn an_archived_repository_is_named_as_such() {
+        let body = r#"{"message":"Repository was archived so is read-only."}"#;
+        let error = look(403, "application/json", body).unwrap().error;
+        assert_eq!(error.kind(), ErrorKind::PermissionDenied);
+        let text = error.to_string();
+        assert!(
+            text.contains("unarchive it") && !text.contains("needs"),
+            "{text}"
+        );
     }
 
     #[test]

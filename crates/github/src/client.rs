@@ -3,13 +3,14 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use runner_manager_core::{Error, ErrorKind, GitHubPath, Result};
 use url::Url;
 
 use crate::answer::Answer;
 use crate::auth::{Bearer, Credentials};
-use crate::call::{Caching, Call};
+use crate::call::Call;
 use crate::http::HttpTransport;
 use crate::model::RateLimit;
 use crate::rest::RestClient;
@@ -17,9 +18,15 @@ use crate::scale_sets::Connections;
 use crate::transport::Transport;
 use crate::{GitHubConfig, urls};
 
+/// How many reads are sent at once while nothing is known of the credential.
+const FIRST_READS: usize = 100;
+
 /// A GitHub host and a credential. Cheap to clone; see the crate's documentation.
 #[derive(Clone)]
 pub struct GitHub(pub(crate) Arc<Inner>);
+
+/// A record that cannot be read: its list, id and name.
+type OddRecord = (String, Option<u64>, Option<String>);
 
 pub(crate) struct Inner {
     web: Url,
@@ -33,6 +40,8 @@ pub(crate) struct Inner {
     pub(crate) connections: Connections,
     /// The scopes whose runners this credential has seen.
     pub(crate) seen: Mutex<HashSet<String>>,
+    /// The odd records that were told of.
+    pub(crate) odd: Mutex<HashSet<OddRecord>>,
 }
 
 impl fmt::Debug for GitHub {
@@ -73,6 +82,7 @@ impl GitHub {
             sets: Mutex::default(),
             connections: Connections::default(),
             seen: Mutex::default(),
+            odd: Mutex::default(),
         })))
     }
 
@@ -100,7 +110,7 @@ impl GitHub {
     /// when GitHub does not take the old one.
     pub(crate) async fn send(&self, path: &GitHubPath, call: &Call) -> Result<Answer> {
         let inner = &self.0;
-        let mut bearer = self.bearer(path, call.caching).await?;
+        let mut bearer = self.bearer(path, call).await?;
         let mut others = inner.credentials.apps().saturating_sub(1);
         loop {
             match inner.rest.call(call, &bearer).await {
@@ -108,7 +118,7 @@ impl GitHub {
                 // some left.
                 Err(e) if e.kind() == ErrorKind::RateLimited && others > 0 => {
                     others -= 1;
-                    let other = self.bearer(path, call.caching).await?;
+                    let other = self.bearer(path, call).await?;
                     if other.identity == bearer.identity {
                         return Err(e);
                     }
@@ -132,12 +142,39 @@ impl GitHub {
         if !self.0.credentials.forget(refused).await {
             return Err(error);
         }
-        let bearer = self.bearer(path, call.caching).await?;
+        let bearer = self.bearer(path, call).await?;
         self.0.rest.call(call, &bearer).await
     }
 
-    pub(crate) async fn bearer(&self, path: &GitHubPath, caching: Caching) -> Result<Bearer> {
-        let rest = &self.0.rest;
-        self.0.credentials.bearer(rest, path, caching).await
+    /// The credential for a call in a scope.
+    pub(crate) async fn bearer(&self, path: &GitHubPath, call: &Call) -> Result<Bearer> {
+        let (rest, kind) = (&self.0.rest, call.kind());
+        let credentials = &self.0.credentials;
+        credentials.bearer(rest, path, call.caching, &kind).await
+    }
+
+    /// The API's base.
+    pub(crate) fn api(&self) -> &Url {
+        &self.0.api
+    }
+
+    /// How many reads of a scope may be sent at once now, so that GitHub's points of a minute are
+    /// kept: those of the App with the least left, which
+    /// reads the lists.
+    pub(crate) fn reads_left(&self, path: &GitHubPath) -> usize {
+        let limits = self.0.rest.limits();
+        let pollers = self.0.credentials.pollers(path).into_iter();
+        let left = pollers.map(|identity| limits.reads_left(identity));
+        left.min().unwrap_or(FIRST_READS)
+    }
+
+    /// How long a poll of this scope should wait for GitHub's points of a minute, 900 for each
+    /// credential: nothing while few reads are made.
+    #[must_use]
+    pub fn poll_pause(&self, path: &GitHubPath) -> Duration {
+        let limits = self.0.rest.limits();
+        let pollers = self.0.credentials.pollers(path).into_iter();
+        let pauses = pollers.map(|identity| limits.pause(identity));
+        pauses.max().unwrap_or_default()
     }
 }

@@ -9,6 +9,7 @@ use url::Url;
 
 use crate::answer::Answer;
 use crate::call::{Call, Safety};
+use crate::lenient::{Maybe, Record, Texts};
 use crate::model::{FailedDelivery, HookChange, HookPlace, HookSpec};
 use crate::{GitHub, urls};
 
@@ -19,31 +20,56 @@ const MAX_PAGES: usize = 10;
 
 const NEEDS_APP: &str = "to be a GitHub App";
 
+/// A webhook that was made.
 #[derive(Deserialize)]
-struct Hook {
+struct Made {
     id: u64,
-    #[serde(default)]
-    active: bool,
-    #[serde(default)]
-    events: Vec<String>,
-    config: HookConfig,
 }
 
 #[derive(Deserialize)]
 struct HookConfig {
     #[serde(default)]
-    url: String,
+    url: Maybe<String>,
     #[serde(default)]
-    content_type: String,
+    content_type: Maybe<String>,
+}
+
+impl HookConfig {
+    fn goes_to(&self, wanted: &Url) -> bool {
+        let url = self.url.0.as_deref().map(Url::parse);
+        url.is_some_and(|url| url.is_ok_and(|url| url == *wanted))
+    }
+
+    fn is_json(&self) -> bool {
+        self.content_type.0.as_deref() == Some("json")
+    }
+}
+
+/// A webhook, in a list with those of others.
+#[derive(Deserialize)]
+struct Hook {
+    #[serde(default)]
+    id: Maybe<u64>,
+    #[serde(default)]
+    active: Maybe<bool>,
+    #[serde(default)]
+    events: Texts,
+    #[serde(default)]
+    config: Record<HookConfig>,
 }
 
 #[derive(Deserialize)]
 struct Delivery {
-    id: u64,
-    guid: String,
-    delivered_at: Timestamp,
-    status_code: u16,
-    event: String,
+    #[serde(default)]
+    id: Maybe<u64>,
+    #[serde(default)]
+    guid: Maybe<String>,
+    #[serde(default)]
+    delivered_at: Maybe<Timestamp>,
+    #[serde(default)]
+    status_code: Maybe<u64>,
+    #[serde(default)]
+    event: Maybe<String>,
 }
 
 #[derive(Deserialize)]
@@ -75,10 +101,6 @@ fn config(spec: &HookSpec) -> Value {
     })
 }
 
-fn same_address(url: &str, wanted: &Url) -> bool {
-    Url::parse(url).is_ok_and(|url| url == *wanted)
-}
-
 impl GitHub {
     /// How many GitHub Apps the credential is made of; none for a token.
     #[must_use]
@@ -91,10 +113,10 @@ impl GitHub {
     /// # Errors
     /// When GitHub cannot be asked; [`ErrorKind::Unsupported`] for an enterprise.
     pub async fn find_hook(&self, path: &GitHubPath, url: &Url) -> Result<Option<u64>> {
-        Ok(self.hook_to(path, url).await?.map(|hook| hook.id))
+        Ok(self.hook_to(path, url).await?.map(|(id, _)| id))
     }
 
-    async fn hook_to(&self, path: &GitHubPath, url: &Url) -> Result<Option<Hook>> {
+    async fn hook_to(&self, path: &GitHubPath, url: &Url) -> Result<Option<(u64, Hook)>> {
         if matches!(path, GitHubPath::Enterprise { .. }) {
             let message = "an enterprise's webhooks cannot be managed through the API; use a GitHub App, or pools of organizations";
             return Err(Error::new(ErrorKind::Unsupported, message).with_context("scope", path));
@@ -104,11 +126,13 @@ impl GitHub {
             let query = [("per_page", "100"), ("page", page.as_str())];
             let url_of_page = urls::in_scope(&self.0.api, path, &["hooks"], &query);
             let call = Call::get(url_of_page, needs(path));
-            let hooks: Vec<Hook> = self.send(path, &call).await?.json()?;
+            let hooks: Vec<Record<Hook>> = self.send(path, &call).await?.json()?;
             let more = hooks.len() == 100;
-            let found = hooks
-                .into_iter()
-                .find(|hook| same_address(&hook.config.url, url));
+            let found = hooks.into_iter().find_map(|hook| {
+                let hook = hook.0?;
+                let goes_here = hook.config.0.as_ref()?.goes_to(url);
+                Some((hook.id.0?, hook)).filter(|_| goes_here)
+            });
             if found.is_some() || !more {
                 return Ok(found);
             }
@@ -131,17 +155,19 @@ impl GitHub {
             id,
         };
         let mut body = json!({ "config": config(spec), "events": [EVENT], "active": true });
-        let Some(hook) = self.hook_to(path, &spec.url).await? else {
+        let Some((id, hook)) = self.hook_to(path, &spec.url).await? else {
             body["name"] = json!("web");
             let url = urls::in_scope(&self.0.api, path, &["hooks"], &[]);
             // A second one would deliver everything twice.
             let call = Call::post(url, Some(body), Safety::Once, needs(path));
-            let made: Hook = self.send(path, &call).await?.json()?;
+            let made: Made = self.send(path, &call).await?.json()?;
             return Ok((place(made.id), HookChange::Made));
         };
-        let same = hook.active && hook.events == [EVENT] && hook.config.content_type == "json";
-        let id = hook.id.to_string();
-        let url = urls::in_scope(&self.0.api, path, &["hooks", &id], &[]);
+        let same = hook.active.0 == Some(true)
+            && hook.events.0.is_some_and(|events| events == [EVENT])
+            && hook.config.0.is_some_and(|config| config.is_json());
+        let number = id.to_string();
+        let url = urls::in_scope(&self.0.api, path, &["hooks", &number], &[]);
         self.send(path, &Call::patch(url, body, needs(path)))
             .await?;
         let change = if same {
@@ -149,7 +175,7 @@ impl GitHub {
         } else {
             HookChange::Changed
         };
-        Ok((place(hook.id), change))
+        Ok((place(id), change))
     }
 
     /// Makes the webhook of a GitHub App what is asked for. Also tells whether the App is
@@ -167,7 +193,7 @@ impl GitHub {
             .as_app(app, &Call::get(url.clone(), NEEDS_APP))
             .await?
             .json()?;
-        let same = same_address(&before.url, &spec.url) && before.content_type == "json";
+        let same = before.goes_to(&spec.url) && before.is_json();
         self.as_app(app, &Call::patch(url, config(spec), NEEDS_APP))
             .await?;
         let about = urls::join(&self.0.api, &["app"], &[]);
@@ -217,18 +243,24 @@ impl GitHub {
                 HookPlace::Hook { path, .. } => needs(path),
             };
             let answer = self.at(place, &Call::get(url.clone(), needs)).await?;
-            let page: Vec<Delivery> = answer.json()?;
-            let past = page.iter().any(|delivery| delivery.delivered_at < since);
+            let page: Vec<Record<Delivery>> = answer.json()?;
+            let page = page.into_iter().filter_map(|delivery| delivery.0);
+            let mut past = false;
             for delivery in page {
+                let is_old = delivery.delivered_at.0.is_some_and(|at| at < since);
+                past |= is_old;
                 // A GitHub that does not know the filter shows those that arrived, too.
-                let failed = !(200..400).contains(&delivery.status_code);
-                let is_known = found.iter().any(|known| known.guid == delivery.guid);
-                if delivery.event == EVENT && failed && !is_known && delivery.delivered_at >= since
-                {
-                    found.push(FailedDelivery {
-                        id: delivery.id,
-                        guid: delivery.guid,
-                    });
+                let arrived = delivery
+                    .status_code
+                    .0
+                    .is_some_and(|s| (200..400).contains(&s));
+                let (Some(id), Some(guid)) = (delivery.id.0, delivery.guid.0) else {
+                    continue;
+                };
+                let is_known = found.iter().any(|known| known.guid == guid);
+                let is_event = delivery.event.0.as_deref() == Some(EVENT);
+                if is_event && !arrived && !is_known && !is_old {
+                    found.push(FailedDelivery { id, guid });
                 }
             }
             match next_page(&answer, &self.0.api) {

@@ -7,8 +7,10 @@
 //! Promises that callers may build on:
 //! - every call ends: each attempt has a deadline, at most three attempts are made, and only
 //!   calls that may be repeated without harm, or certainly were not sent, are made again;
-//! - a list is whole or an error, never a part;
-//! - once GitHub asks for fewer calls, later ones fail at once with
+//! - a list is whole or an error, never a part, but for [`GitHub::observe_runners`] and
+//!   [`JobPoller`], which say what they could not read;
+//! - a record of a list that lacks a field, or has an odd one, is skipped with a log line;
+//! - once GitHub asks for fewer calls of a kind, later ones of that kind fail at once with
 //!   [`ErrorKind::RateLimited`](runner_manager_core::ErrorKind::RateLimited) until it takes
 //!   calls again;
 //! - no error, log line or `Debug` text holds a secret.
@@ -27,9 +29,11 @@ mod etag;
 mod hooks;
 mod http;
 mod jobs;
+mod lenient;
 mod limits;
 mod model;
 mod pages;
+mod poll;
 mod rest;
 mod retry;
 mod runners;
@@ -45,8 +49,9 @@ pub use client::GitHub;
 pub use config::{AppKey, Auth, GitHubConfig};
 pub use model::{
     Deleted, FailedDelivery, Finding, HookChange, HookPlace, HookSpec, JitRequest, JitRunner,
-    Listing, RateLimit, RegistrationToken, RemoteJob, RemoteRunner, RemovalToken,
+    Listing, Observed, RateLimit, RegistrationToken, RemoteJob, RemoteRunner, RemovalToken, Unread,
 };
+pub use poll::{JobPoller, PolledJobs};
 pub use scale_sets::{
     ScaleSet, ScaleSetJob, ScaleSetJobState, ScaleSetMessage, ScaleSetRunner, ScaleSetSession,
     ScaleSetSpec, Statistics,

@@ -1,7 +1,7 @@
 //! What the client's calls take and give.
 
 use jiff::Timestamp;
-use runner_manager_core::{GitHubPath, Labels, RemoveToken, Secret};
+use runner_manager_core::{Error, GitHubPath, Labels, RemoveToken, Secret};
 use url::Url;
 
 /// A token that `config.sh --token` takes. Good for about an hour and any number of runners.
@@ -62,11 +62,32 @@ pub struct RemoteRunner {
 /// All runners of a scope at one time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listing {
-    /// Every runner, each once, in order of id.
+    /// Every runner that could be read, each once, in order of id.
     pub runners: Vec<RemoteRunner>,
+    /// What is known of the records that could not be read: these runners are not absent.
+    pub unread: Vec<Unread>,
     /// When the first page was asked for, by this machine's clock: what was registered or
     /// removed after this may be missing or listed.
     pub taken_at: Timestamp,
+}
+
+/// What can be read of a record that lacks a field which decisions go by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unread {
+    /// GitHub's id of it.
+    pub id: Option<u64>,
+    /// Its name.
+    pub name: Option<String>,
+}
+
+/// The runners of a scope, as far as they could be read.
+#[derive(Debug)]
+pub struct Observed {
+    /// The runners: what was read on any page.
+    pub listing: Listing,
+    /// Why a runner that is not in the listing may be there in spite of that; none for a whole list,
+    /// which alone tells that something is absent.
+    pub gap: Option<Error>,
 }
 
 /// What a delete found.
@@ -99,7 +120,8 @@ pub struct RemoteJob {
     pub conclusion: Option<String>,
     /// The runner that took the job.
     pub runner_name: Option<String>,
-    /// When the job was made.
+    /// When the job was made. Where GitHub does not say: when it started, and else when it was
+    /// read.
     pub created_at: Timestamp,
     /// When a runner took the job. GitHub fills it for queued jobs too.
     pub started_at: Option<Timestamp>,

@@ -63,7 +63,7 @@ impl RestClient {
     pub(crate) async fn call(&self, call: &Call, bearer: &Bearer) -> Result<Answer> {
         let mut attempt = 1;
         loop {
-            self.limits.admit(bearer.identity, &call.label())?;
+            self.limits.admit(bearer.identity, call)?;
             let failure = match self.attempt(call, bearer).await {
                 Ok(answer) => return Ok(answer),
                 Err(failure) => failure,
@@ -95,6 +95,9 @@ impl RestClient {
         let mut url = call.url.clone();
         let mut hops = 0;
         let mut answer = loop {
+            if call.method == Method::GET {
+                self.limits.spend_read(bearer.identity);
+            }
             let answer = self.send(call, &url, Some(bearer), kept.as_ref()).await?;
             match follow(call, &url, &answer) {
                 Some(there) if hops < MAX_REDIRECTS => {
@@ -104,7 +107,7 @@ impl RestClient {
                 _ => break answer,
             }
         };
-        if let Some(wait) = self.limits.learn(bearer.identity, &answer) {
+        if let Some(wait) = self.limits.learn(bearer.identity, &call.kind(), &answer) {
             let error = limited(wait).with_context("request", &answer.label);
             return Err(Failure::lasting(error));
         }

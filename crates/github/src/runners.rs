@@ -7,8 +7,8 @@ use runner_manager_core::{Error, ErrorKind, GitHubPath, Result};
 use serde_json::json;
 
 use crate::call::{Caching, Call, Safety};
-use crate::model::{Deleted, JitRequest, JitRunner, Listing, RemoteRunner};
-use crate::pages::Pages;
+use crate::model::{Deleted, JitRequest, JitRunner, Listing, Observed, RemoteRunner};
+use crate::pages::{PER_PAGE, Pages};
 use crate::{GitHub, urls, wire};
 
 /// The id of the group `Default`, which every organization, enterprise and repository has.
@@ -20,7 +20,7 @@ impl GitHub {
     /// # Errors
     /// [`ErrorKind::AlreadyExists`] when the name is taken; [`ErrorKind::InvalidRequest`] when
     /// GitHub refuses name or labels; [`ErrorKind::InvalidConfig`] when the group does not
-    /// exist. The call is made again only when it certainly was not sent; with
+    /// exist; [`ErrorKind::NotFound`] when the server has no just-in-time configs. The call is made again only when it certainly was not sent; with
     /// [`Effect::Unknown`](runner_manager_core::Effect::Unknown) a registration of this name
     /// may exist: look for it with [`runner_by_name`](Self::runner_by_name).
     pub async fn jit_config(&self, path: &GitHubPath, request: &JitRequest) -> Result<JitRunner> {
@@ -39,19 +39,55 @@ impl GitHub {
         let rest = ["actions", "runners", "generate-jitconfig"];
         let url = urls::in_scope(&self.0.api, path, &rest, &[]);
         let call = Call::post(url, Some(body), Safety::Once, urls::needs(path));
-        let answer = self.send(path, &call).await.map_err(|e| {
-            self.forget_groups();
-            e.with_context("runner", &request.name)
-        })?;
+        let answer = match self.send(path, &call).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                self.forget_groups();
+                let error = self.explain_jit(path, error).await;
+                return Err(error.with_context("runner", &request.name));
+            }
+        };
         let jit: wire::Jit = answer.json().map_err(|e| {
             // GitHub said yes, so the registration exists although its config is lost.
             e.with_effect(runner_manager_core::Effect::Unknown)
                 .with_context("runner", &request.name)
         })?;
+        let runner = jit.runner.read().unwrap_or_else(|odd| {
+            // The registration is made: what else its record says does not matter.
+            RemoteRunner {
+                id: odd.id.unwrap_or(0),
+                name: request.name.clone(),
+                online: false,
+                busy: false,
+                labels: Vec::new(),
+                ephemeral: Some(true),
+            }
+        });
+        if runner.id == 0 {
+            return Err(Error::new(
+                ErrorKind::BadAnswer,
+                "GitHub made a registration and does not name its id",
+            )
+            .with_effect(runner_manager_core::Effect::Unknown)
+            .with_context("runner", &request.name));
+        }
         Ok(JitRunner {
-            runner: jit.runner.into(),
+            runner,
             config: jit.encoded_jit_config,
         })
+    }
+
+    /// A server whose version has no just-in-time configs does not find them, although it gives
+    /// registration tokens.
+    async fn explain_jit(&self, path: &GitHubPath, error: Error) -> Error {
+        if error.kind() != ErrorKind::NotFound || self.registration_token(path).await.is_err() {
+            return error;
+        }
+        Error::new(
+            ErrorKind::NotFound,
+            "this GitHub has no just-in-time configs; set `registration = \"token\"` for the pool",
+        )
+        .with_source(error)
     }
 
     /// Every runner of a scope. Pages that did not change cost none of the rate limit.
@@ -59,6 +95,19 @@ impl GitHub {
     /// # Errors
     /// When any page fails: a list is never partial.
     pub async fn runners(&self, path: &GitHubPath) -> Result<Listing> {
+        let observed = self.observe_runners(path).await?;
+        match observed.gap {
+            Some(gap) => Err(gap),
+            None => Ok(observed.listing),
+        }
+    }
+
+    /// The runners of a scope, as far as GitHub shows them: what was on any page holds, although
+    /// the list changes while it is read or another page fails.
+    ///
+    /// # Errors
+    /// When the first page cannot be read.
+    pub async fn observe_runners(&self, path: &GitHubPath) -> Result<Observed> {
         let taken_at = Timestamp::now();
         let url = urls::in_scope(&self.0.api, path, &["actions", "runners"], &[]);
         let pages = Pages {
@@ -66,13 +115,45 @@ impl GitHub {
             caching: Caching::ByEtag,
             needs: urls::needs(path),
             shown: 0,
+            size: PER_PAGE,
         };
-        let found = self.all::<wire::Runners>(path, &pages).await?;
+        let found = self.gather::<wire::Runners>(path, &pages).await?;
         self.mark_seen(path);
-        Ok(Listing {
-            runners: found.into_iter().map(RemoteRunner::from).collect(),
-            taken_at,
+        Ok(Observed {
+            listing: Listing {
+                runners: found.items,
+                unread: found.unread,
+                taken_at,
+            },
+            gap: found.gap,
         })
+    }
+
+    /// One runner by its id, or none when it does not exist. In a scope whose runners were never
+    /// listed, none may also say that the credential may not see it.
+    ///
+    /// # Errors
+    /// When GitHub cannot be asked or refuses; [`ErrorKind::BadAnswer`] for a record that lacks
+    /// what decisions go by.
+    pub async fn runner(&self, path: &GitHubPath, id: u64) -> Result<Option<RemoteRunner>> {
+        let number = id.to_string();
+        let rest = ["actions", "runners", &number];
+        let url = urls::in_scope(&self.0.api, path, &rest, &[]);
+        let answer = match self.send(path, &Call::get(url, urls::needs(path))).await {
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
+            answer => answer?,
+        };
+        answer
+            .json::<wire::Runner>()?
+            .read()
+            .map(Some)
+            .map_err(|_| {
+                Error::new(
+                    ErrorKind::BadAnswer,
+                    "GitHub gave a runner without its state",
+                )
+                .with_context("runner", id)
+            })
     }
 
     /// The runner of exactly this name, letter case aside, as GitHub compares names.
@@ -90,11 +171,29 @@ impl GitHub {
             caching: Caching::None,
             needs: urls::needs(path),
             shown: 0,
+            size: PER_PAGE,
         };
-        let found = self.all::<wire::Runners>(path, &pages).await?;
+        let found = self.gather::<wire::Runners>(path, &pages).await?;
         self.mark_seen(path);
-        let mut runners = found.into_iter().map(RemoteRunner::from);
-        Ok(runners.find(|runner| runner.name.eq_ignore_ascii_case(name)))
+        let is_it = |found: &str| found.eq_ignore_ascii_case(name);
+        if let Some(runner) = found.items.into_iter().find(|runner| is_it(&runner.name)) {
+            return Ok(Some(runner));
+        }
+        let unread = found.unread.into_iter();
+        let unread = unread.filter(|odd| odd.name.as_deref().is_some_and(is_it));
+        match (unread.filter_map(|odd| odd.id).next(), found.gap) {
+            // It is there, and may have a job.
+            (Some(id), _) => Ok(Some(RemoteRunner {
+                id,
+                name: name.to_owned(),
+                online: true,
+                busy: true,
+                labels: Vec::new(),
+                ephemeral: None,
+            })),
+            (None, Some(gap)) => Err(gap),
+            (None, None) => Ok(None),
+        }
     }
 
     /// Removes a registration.
@@ -176,6 +275,7 @@ impl GitHub {
             caching: Caching::ByEtag,
             needs: urls::needs(path),
             shown: 0,
+            size: PER_PAGE,
         };
         let groups = self.all::<wire::Groups>(path, &pages).await?;
         let found = groups

@@ -14,6 +14,36 @@ pub(crate) fn address(url: &Url) -> String {
     url.into()
 }
 
+/// The longest foreign name, in characters: GitHub's own bounds are below it.
+const LONGEST_NAME: usize = 255;
+
+/// A foreign name, fit for tables and logs: control characters and those that change how the text
+/// around them is shown are escaped, and what is too long is cut.
+pub(crate) fn plain(name: &str) -> String {
+    let mut text = String::with_capacity(name.len().min(LONGEST_NAME));
+    for (count, c) in name.chars().enumerate() {
+        if count == LONGEST_NAME {
+            text.push('…');
+            break;
+        }
+        if is_hidden(c) {
+            text.extend(c.escape_unicode());
+        } else {
+            text.push(c);
+        }
+    }
+    text
+}
+
+/// Whether a character shows as nothing, or changes what is shown: controls, line and paragraph
+/// separators, invisible and bidirectional marks, tags.
+fn is_hidden(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
 /// The begin of a foreign text, on one line, with the secrets that we know cut out.
 pub(crate) fn excerpt(text: &str, longest: usize, secrets: &[&Secret]) -> String {
     let mut text = text.to_owned();
@@ -23,7 +53,7 @@ pub(crate) fn excerpt(text: &str, longest: usize, secrets: &[&Secret]) -> String
         }
     }
     let words: Vec<&str> = text
-        .split(|c: char| c.is_whitespace() || c.is_control())
+        .split(|c: char| c.is_whitespace() || is_hidden(c))
         .filter(|word| !word.is_empty())
         .collect();
     let line = words.join(" ");
@@ -41,6 +71,18 @@ mod tests {
     fn addresses_hold_no_secrets() {
         let url = Url::parse("http://me:hunter2@proxy:3128/a/b?sig=s3cret#x").unwrap();
         assert_eq!(address(&url), "http://proxy:3128/a/b");
+    }
+
+    #[test]
+    fn names_are_escaped_and_cut() {
+        assert_eq!(plain("build (größe, 🦀)"), "build (größe, 🦀)");
+        assert_eq!(
+            plain("a\u{1b}[31m\u{7}b\r\n\u{202e}c"),
+            "a\\u{1b}[31m\\u{7}b\\u{d}\\u{a}\\u{202e}c"
+        );
+        let long = plain(&"x".repeat(300_000));
+        assert_eq!(long.chars().count(), LONGEST_NAME + 1);
+        assert!(long.ends_with('…'));
     }
 
     #[test]

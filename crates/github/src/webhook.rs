@@ -6,6 +6,7 @@ use serde::Deserialize;
 use sha2::Sha256;
 
 use crate::model::RemoteJob;
+use crate::text::plain;
 use crate::wire;
 
 /// What GitHub tells of a job.
@@ -49,15 +50,8 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
 #[derive(Deserialize)]
 struct Payload {
     action: String,
-    workflow_job: Job,
+    workflow_job: wire::Job,
     repository: Repository,
-}
-
-#[derive(Deserialize)]
-struct Job {
-    #[serde(flatten)]
-    job: wire::Job,
-    runner_id: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -65,7 +59,8 @@ struct Repository {
     full_name: String,
 }
 
-/// Reads the body of a `workflow_job` delivery whose signature was checked. `None` for an action
+/// Reads the body of a `workflow_job` delivery whose signature was checked. Of the job, its id and
+/// its labels are enough. `None` for an action
 /// that changes nothing for runners, such as `waiting`.
 ///
 /// # Errors
@@ -86,12 +81,15 @@ pub fn workflow_job(body: &[u8]) -> Result<Option<JobEvent>> {
         let message = "the repository's `full_name` is not `OWNER/NAME`";
         return Err(Error::new(ErrorKind::InvalidRequest, message));
     };
-    let mut job = payload.workflow_job.job.of(owner, repo);
-    job.status = payload.action;
-    Ok(Some(JobEvent {
-        job,
-        runner_id: payload.workflow_job.runner_id,
-    }))
+    let runner_id = payload.workflow_job.runner_id();
+    let job = payload
+        .workflow_job
+        .of(&plain(owner), &plain(repo), Some(&payload.action));
+    let job = job.map_err(|_| {
+        let message = "the job has no `id`, or `labels` that are no list of texts";
+        Error::new(ErrorKind::InvalidRequest, message)
+    })?;
+    Ok(Some(JobEvent { job, runner_id }))
 }
 
 #[cfg(test)]
@@ -139,6 +137,24 @@ mod tests {
             workflow_job(body("waiting", "octo/hello").as_bytes()).unwrap(),
             None
         );
+        let least = |job: serde_json::Value| {
+            let body = serde_json::json!({
+                "action": "queued", "workflow_job": job, "repository": { "full_name": "octo/hello" },
+            });
+            workflow_job(body.to_string().as_bytes())
+        };
+        let odd = serde_json::json!({
+            "id": 7, "labels": ["linux"], "name": null, "started_at": "", "runner_id": "x",
+            "run_id": null, "completed_at": 5,
+        });
+        let event = least(odd).unwrap().unwrap();
+        assert_eq!((event.job.id, event.job.status.as_str()), (7, "queued"));
+        assert_eq!(
+            (event.job.labels, event.runner_id),
+            (vec!["linux".to_owned()], None)
+        );
+        assert!(least(serde_json::json!({ "labels": ["linux"] })).is_err());
+        assert!(least(serde_json::json!({ "id": 7, "labels": [null] })).is_err());
         assert!(workflow_job(body("queued", "octo").as_bytes()).is_err());
         assert!(workflow_job(b"{}").is_err());
     }

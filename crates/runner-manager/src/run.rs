@@ -1,5 +1,6 @@
 //! The manager at work, and the check before it.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -161,6 +162,14 @@ pub(crate) async fn check(path: &Path, json: bool) -> Result<ExitCode> {
     for pool in &config.pools {
         let checked = github.check(&pool.github_path()?).await;
         findings.extend(checked.into_iter().map(|f| (f.ok, f.what, f.advice)));
+    }
+    let mut repositories = BTreeSet::new();
+    for pool in &config.pools {
+        repositories.extend(pool.watched_repositories()?);
+    }
+    for (owner, repo) in repositories {
+        let found = github.check_repository(&owner, &repo).await;
+        findings.push((found.ok, found.what, found.advice));
     }
     let good = findings.iter().all(|(ok, ..)| *ok);
     let rows = findings

@@ -46,7 +46,9 @@ pub(crate) fn explain(job: &JobRow, steps: &[Step], ghosts: Ghosts, now: Timesta
         let first = steps.iter().find(|step| states.contains(&step.state));
         first.map(|step| step.at)
     };
-    let waits = if job.pool.is_none() {
+    let waits = if job.labels.is_empty() {
+        "configuration: the job has no labels, so that it is for no pool; give it `runs-on` with a pool's labels"
+    } else if job.pool.is_none() {
         "configuration: no pool takes these labels in this repository"
     } else if ghosts == Ghosts::Seen {
         "GitHub: runners that match it were online and idle, and were not given it; see `failures list`"
@@ -178,6 +180,13 @@ mod tests {
         let told = explain(&job(None, None, None), &[], Ghosts::None, at(700));
         assert_eq!(times(&told), [700]);
         assert!(told[0].open && told[0].blame.starts_with("configuration"));
+        let mut bare = job(None, None, None);
+        bare.labels.clear();
+        assert!(
+            explain(&bare, &[], Ghosts::None, at(700))[0]
+                .blame
+                .contains("no labels")
+        );
         let cancelled = explain(&job(Some("p"), None, Some(300)), &[], Ghosts::None, at(700));
         assert_eq!(times(&cancelled), [300]);
         assert!(!cancelled[0].open);

@@ -1,6 +1,6 @@
 //! Has GitHub send again what it could not deliver while nobody listened.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -35,7 +35,9 @@ struct Round {
     url: Option<Url>,
     scopes: Vec<GitHubPath>,
     /// The webhooks of the scopes, once found.
-    hooks: HashMap<String, HookPlace>,
+    hooks: BTreeMap<String, HookPlace>,
+    /// Since when each webhook is to be asked about, once it was.
+    since: HashMap<String, Timestamp>,
     /// How often each delivery was asked for.
     tries: HashMap<String, u32>,
 }
@@ -55,7 +57,8 @@ impl Redelivery {
             github,
             url,
             scopes,
-            hooks: HashMap::new(),
+            hooks: BTreeMap::new(),
+            since: HashMap::new(),
             tries: HashMap::new(),
         };
         Self {
@@ -72,55 +75,80 @@ impl Round {
             );
             return;
         }
-        let mut since = ago(LOOK_BACK);
         loop {
-            let began = ago(OVERLAP);
-            match self.ask(since).await {
-                Ok(0) => since = began,
-                Ok(again) => {
-                    since = began;
-                    tracing::info!(again, "GitHub is asked to send lost webhooks again");
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "cannot ask GitHub for lost webhooks; the poll finds what they told");
-                }
+            let again = self.ask().await;
+            if again > 0 {
+                tracing::info!(again, "GitHub is asked to send lost webhooks again");
             }
             tokio::time::sleep(interval).await;
         }
     }
 
-    /// One round; answers how many deliveries will come again.
-    async fn ask(&mut self, since: Timestamp) -> Result<usize> {
+    /// One round; answers how many deliveries will come again. A webhook that fails is asked about
+    /// for the same time in the next round, and holds up no other.
+    async fn ask(&mut self) -> usize {
         let mut again = 0;
         let mut still = HashMap::new();
-        for place in self.places().await? {
-            let failed = self.github.failed_deliveries(&place, since).await?;
-            for delivery in failed {
-                let tried = self.tries.get(&delivery.guid).copied().unwrap_or(0);
-                if tried >= TRIES || again >= PER_ROUND {
-                    still.insert(delivery.guid, tried);
-                    continue;
+        for (key, place) in self.places().await {
+            let began = ago(OVERLAP);
+            let since = self
+                .since
+                .get(&key)
+                .copied()
+                .unwrap_or_else(|| ago(LOOK_BACK));
+            match self.ask_place(&place, since, &mut again, &mut still).await {
+                Ok(()) => {
+                    self.since.insert(key, began);
                 }
-                match self.github.redeliver(&place, delivery.id).await {
-                    Ok(()) => again += 1,
-                    // GitHub keeps deliveries for three days only.
-                    Err(error) if error.kind() == ErrorKind::NotFound => {}
-                    Err(error) => return Err(error),
+                Err(error) => {
+                    tracing::warn!(webhook = key, %error, "cannot ask GitHub for lost webhooks; the poll finds what they told");
                 }
-                still.insert(delivery.guid, tried + 1);
             }
         }
-        // What is listed no more has arrived, or is too old.
+        // What is listed no more has arrived, or is too old. Those of a webhook that failed are
+        // counted anew, which costs a few calls.
         self.tries = still;
-        Ok(again)
+        again
     }
 
-    async fn places(&mut self) -> Result<Vec<HookPlace>> {
+    /// Asks for what one webhook lost.
+    async fn ask_place(
+        &self,
+        place: &HookPlace,
+        since: Timestamp,
+        again: &mut usize,
+        still: &mut HashMap<String, u32>,
+    ) -> Result<()> {
+        let mut failed = Ok(());
+        for delivery in self.github.failed_deliveries(place, since).await? {
+            let tried = self.tries.get(&delivery.guid).copied().unwrap_or(0);
+            if tried >= TRIES || *again >= PER_ROUND {
+                still.insert(delivery.guid, tried);
+                continue;
+            }
+            match self.github.redeliver(place, delivery.id).await {
+                Ok(()) => *again += 1,
+                // GitHub keeps deliveries for three days only.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                // The others of this webhook would fail the same way.
+                Err(error) if error.kind() == ErrorKind::RateLimited => return Err(error),
+                Err(error) => failed = Err(error),
+            }
+            still.insert(delivery.guid, tried + 1);
+        }
+        failed
+    }
+
+    /// The webhooks to ask about, with a name for each.
+    async fn places(&mut self) -> Vec<(String, HookPlace)> {
         if self.github.apps() > 0 {
-            return Ok((0..self.github.apps()).map(HookPlace::App).collect());
+            let apps = 0..self.github.apps();
+            return apps
+                .map(|app| (format!("GitHub App {}", app + 1), HookPlace::App(app)))
+                .collect();
         }
         let Some(url) = &self.url else {
-            return Ok(Vec::new());
+            return Vec::new();
         };
         for scope in &self.scopes {
             let key = scope.api_path();
@@ -136,10 +164,15 @@ impl Round {
                     tracing::debug!(%scope, "no webhook of it comes here");
                 }
                 Err(error) if error.kind() == ErrorKind::Unsupported => {}
-                Err(error) => return Err(error),
+                Err(error) => {
+                    tracing::warn!(%scope, %error, "cannot look for the webhook of a scope; the poll finds what it told");
+                }
             }
         }
-        Ok(self.hooks.values().cloned().collect())
+        let hooks = self.hooks.iter();
+        hooks
+            .map(|(key, place)| (key.clone(), place.clone()))
+            .collect()
     }
 }
 

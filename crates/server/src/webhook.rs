@@ -79,6 +79,13 @@ impl WebhookServer {
     }
 }
 
+/// The JSON in a delivery of the content type `form`; empty where there is none.
+fn payload(body: &[u8]) -> Vec<u8> {
+    let mut pairs = url::form_urlencoded::parse(body);
+    let found = pairs.find_map(|(name, value)| (name == "payload").then_some(value));
+    found.map_or_else(Vec::new, |value| value.into_owned().into_bytes())
+}
+
 type Refusal = (StatusCode, &'static str);
 
 async fn receive(
@@ -122,7 +129,12 @@ async fn receive(
             StatusCode::BAD_REQUEST,
             "`x-github-delivery` is missing or too long",
         ))?;
-    let event = workflow_job(&body).map_err(|error| {
+    let is_form = header("content-type").is_some_and(|kind| {
+        let kind = kind.split(';').next().unwrap_or_default().trim();
+        kind.eq_ignore_ascii_case("application/x-www-form-urlencoded")
+    });
+    let payload = if is_form { payload(&body) } else { body.into() };
+    let event = workflow_job(&payload).map_err(|error| {
         tracing::warn!(%error, delivery, "a webhook cannot be read");
         (
             StatusCode::BAD_REQUEST,

@@ -1,9 +1,9 @@
 //! What webhooks told, laid over what was seen.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::time::Duration;
 
-use runner_manager_github::{JobEvent, RemoteRunner};
+use runner_manager_github::{JobEvent, RemoteJob, RemoteRunner};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -15,6 +15,24 @@ const LAG: Duration = Duration::from_secs(5);
 /// How long events are remembered, and how many: a look takes no longer.
 const MEMORY: Duration = Duration::from_secs(120);
 const REMEMBERED: usize = 20_000;
+/// How long a job stays known as queued without another word: GitHub gives it up after a day.
+const DAY: Duration = Duration::from_secs(86_400);
+/// How many such jobs are asked for in a look, and the pauses between two questions about one.
+const ASKED: usize = 32;
+const SHORTEST_PAUSE: Duration = Duration::from_secs(10);
+const LONGEST_PAUSE: Duration = Duration::from_secs(600);
+
+/// A job that was told to be queued, and nothing else since.
+struct Waiting {
+    job: RemoteJob,
+    since: Instant,
+    /// When it may be asked for next: GitHub's lists need not show it, as those of the runs that
+    /// wait for an approval, or of a repository that the credential may not read.
+    ask_at: Instant,
+    asked: u32,
+    /// Whether it is of an earlier life of the manager: it counts once it was asked for.
+    is_stored: bool,
+}
 
 /// The events of one scope.
 pub(super) struct Heard {
@@ -23,6 +41,9 @@ pub(super) struct Heard {
     /// The jobs of the remembered events that have begun: that one of them was queued may be told
     /// later, and is no news.
     begun: HashSet<u64>,
+    /// The jobs that wait, by id, until an event, a look or GitHub's answer says otherwise.
+    waiting: BTreeMap<u64, Waiting>,
+    is_new: bool,
 }
 
 impl Heard {
@@ -31,6 +52,56 @@ impl Heard {
             events,
             recent: VecDeque::new(),
             begun: HashSet::new(),
+            waiting: BTreeMap::new(),
+            is_new: true,
+        }
+    }
+
+    /// Whether the jobs of an earlier life were not remembered yet.
+    pub(super) fn is_new(&self) -> bool {
+        self.is_new
+    }
+
+    /// Takes the jobs that were queued in an earlier life of the manager.
+    pub(super) fn remember(&mut self, jobs: impl Iterator<Item = RemoteJob>) {
+        self.is_new = false;
+        let now = Instant::now();
+        for job in jobs {
+            if !self.begun.contains(&job.id) && self.waiting.len() < REMEMBERED {
+                self.waiting.entry(job.id).or_insert(Waiting {
+                    job,
+                    since: now,
+                    ask_at: now,
+                    asked: 0,
+                    is_stored: true,
+                });
+            }
+        }
+    }
+
+    /// The jobs to ask for: those that wait as far as is known, and that the look does not show,
+    /// the longest unasked first.
+    pub(super) fn due(&self, view: &ScopeView) -> Vec<RemoteJob> {
+        let shown: HashSet<u64> = view.queued.iter().map(|job| job.id).collect();
+        let now = Instant::now();
+        let mut due: Vec<&Waiting> = self
+            .waiting
+            .values()
+            .filter(|waiting| waiting.ask_at <= now && !shown.contains(&waiting.job.id))
+            .collect();
+        due.sort_by_key(|waiting| (waiting.ask_at, waiting.job.id));
+        due.truncate(ASKED);
+        due.into_iter().map(|waiting| waiting.job.clone()).collect()
+    }
+
+    /// GitHub was asked for a job: whether it waits no more.
+    pub(super) fn answered(&mut self, job: u64, is_over: bool) {
+        if is_over {
+            self.waiting.remove(&job);
+        } else if let Some(waiting) = self.waiting.get_mut(&job) {
+            let pause = SHORTEST_PAUSE.saturating_mul(2_u32.saturating_pow(waiting.asked));
+            waiting.asked += 1;
+            waiting.ask_at = Instant::now() + pause.min(LONGEST_PAUSE);
         }
     }
 
@@ -57,12 +128,29 @@ impl Heard {
         while let Ok(event) = self.events.try_recv() {
             news.push(event);
         }
+        let now = Instant::now();
         for event in &news {
             if event.job.status != "queued" {
                 self.begun.insert(event.job.id);
+                self.waiting.remove(&event.job.id);
             }
         }
         news.retain(|event| event.job.status != "queued" || !self.begun.contains(&event.job.id));
+        for event in news.iter().filter(|event| event.job.status == "queued") {
+            if self.waiting.len() < REMEMBERED {
+                let waiting = Waiting {
+                    job: event.job.clone(),
+                    since: now,
+                    ask_at: now + LAG,
+                    asked: 0,
+                    is_stored: false,
+                };
+                self.waiting
+                    .entry(event.job.id)
+                    .or_insert(waiting)
+                    .is_stored = false;
+            }
+        }
         // Before the first look nothing is decided; it will be completed by what was heard.
         if views.get().began.is_some() {
             views.send_modify(|view| {
@@ -71,7 +159,6 @@ impl Heard {
                 }
             });
         }
-        let now = Instant::now();
         self.recent
             .extend(news.into_iter().map(|event| (now, event)));
         let excess = self.recent.len().saturating_sub(REMEMBERED);
@@ -80,9 +167,10 @@ impl Heard {
         }
     }
 
-    /// Adds to a new look what was heard since it began, and the queued and completed jobs that
-    /// GitHub's lists may not show as such yet.
-    pub(super) fn complete(&mut self, view: &mut ScopeView) {
+    /// Adds to a new look what was heard since it began, the completed jobs that GitHub's lists may
+    /// not show as such yet, and the jobs that wait as far as is known. `begun` are the jobs that
+    /// the look found in another state, asked for at `polled`.
+    pub(super) fn complete(&mut self, view: &mut ScopeView, begun: &HashSet<u64>, polled: Instant) {
         self.recent.retain(|(at, event)| {
             let keep = at.elapsed() < MEMORY;
             if !keep {
@@ -90,23 +178,29 @@ impl Heard {
             }
             keep
         });
+        // What was told since the question is newer than the answer.
+        self.waiting.retain(|id, waiting| {
+            let is_answered = begun.contains(id) && waiting.since <= polled;
+            !is_answered && waiting.since.elapsed() < DAY
+        });
         let Some(began) = view.began else { return };
-        let newest: HashMap<u64, usize> = self
-            .recent
-            .iter()
-            .enumerate()
-            .map(|(index, (_, event))| (event.job.id, index))
-            .collect();
-        for (index, (at, event)) in self.recent.iter().enumerate() {
-            let is_news = *at >= began;
-            let lags = match event.job.status.as_str() {
-                "queued" => newest.get(&event.job.id) == Some(&index),
-                status => status == "completed",
-            };
-            if is_news || (lags && *at + LAG >= began) {
+        for (at, event) in &self.recent {
+            if event.job.status == "queued" {
+                continue;
+            }
+            if *at >= began || (event.job.status == "completed" && *at + LAG >= began) {
                 apply(view, event);
+            } else if *at + LAG >= polled {
+                view.queued.retain(|known| known.id != event.job.id);
             }
         }
+        let shown: HashSet<u64> = view.queued.iter().map(|job| job.id).collect();
+        let unshown = self.waiting.iter().filter(|(id, waiting)| {
+            let is_known = !waiting.is_stored || waiting.asked > 0;
+            is_known && !shown.contains(id) && !self.begun.contains(id)
+        });
+        view.queued
+            .extend(unshown.map(|(_, waiting)| waiting.job.clone()));
     }
 }
 
@@ -142,7 +236,6 @@ fn apply(view: &mut ScopeView, event: &JobEvent) {
 mod tests {
     use super::*;
     use jiff::Timestamp;
-    use runner_manager_github::RemoteJob;
 
     fn event(id: u64, status: &str) -> JobEvent {
         let runner = (status != "queued").then_some(id);
@@ -217,7 +310,7 @@ mod tests {
             began: Some(began),
             ..ScopeView::default()
         };
-        heard.complete(&mut view);
+        heard.complete(&mut view, &HashSet::new(), began);
         assert_eq!(queued(&view), [1]);
         assert!(view.runners["app-2"].busy);
         // A later look may lack what was heard just before it, but not bring back what went.
@@ -225,8 +318,65 @@ mod tests {
             began: Some(Instant::now() + Duration::from_secs(1)),
             ..ScopeView::default()
         };
-        heard.complete(&mut later);
+        heard.complete(&mut later, &HashSet::new(), Instant::now());
         assert_eq!(queued(&later), [1]);
         assert!(later.runners.is_empty());
+    }
+
+    /// What a look that begins now and lists no job shows in the end.
+    fn look(heard: &mut Heard, begun: &[u64]) -> Vec<u64> {
+        let now = Instant::now();
+        let mut view = ScopeView {
+            began: Some(now),
+            ..ScopeView::default()
+        };
+        heard.complete(&mut view, &begun.iter().copied().collect(), now);
+        queued(&view)
+    }
+
+    fn due(heard: &Heard) -> Vec<u64> {
+        let due = heard.due(&ScopeView::default());
+        due.into_iter().map(|job| job.id).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_job_that_was_told_to_be_queued_waits_until_something_says_otherwise() {
+        let (tell, events) = mpsc::channel(8);
+        let mut heard = Heard::new(events);
+        let views = Board::new(ScopeView::default());
+        for id in 1..=5 {
+            tell.send(event(id, "queued")).await.unwrap();
+        }
+        heard.meanwhile(&views, tokio::task::yield_now()).await;
+        assert!(due(&heard).is_empty(), "the lists may lag");
+        tokio::time::advance(Duration::from_secs(3_600)).await;
+        assert_eq!(look(&mut heard, &[]), [1, 2, 3, 4, 5]);
+        assert_eq!(due(&heard), [1, 2, 3, 4, 5]);
+        heard.answered(1, true);
+        heard.answered(2, false);
+        assert_eq!(due(&heard), [3, 4, 5], "not again at once");
+        tell.send(event(3, "completed")).await.unwrap();
+        heard.meanwhile(&views, tokio::task::yield_now()).await;
+        assert_eq!(look(&mut heard, &[4]), [2, 5]);
+        tokio::time::advance(Duration::from_secs(86_400)).await;
+        assert_eq!(
+            look(&mut heard, &[]),
+            [] as [u64; 0],
+            "GitHub gives up after a day"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_job_of_an_earlier_life_counts_once_it_was_asked_for() {
+        let (_tell, events) = mpsc::channel(8);
+        let mut heard = Heard::new(events);
+        assert!(heard.is_new());
+        heard.remember([1, 2].map(|id| event(id, "queued").job).into_iter());
+        assert!(!heard.is_new());
+        assert_eq!(due(&heard), [1, 2]);
+        assert_eq!(look(&mut heard, &[]), [] as [u64; 0]);
+        heard.answered(1, true);
+        heard.answered(2, false);
+        assert_eq!(look(&mut heard, &[]), [2]);
     }
 }

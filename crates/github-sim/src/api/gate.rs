@@ -15,6 +15,13 @@ use crate::state::{Purpose, Spent};
 /// The most that an answer holds: 100 workflow runs are about 1 MB.
 const MAX_ANSWER: usize = 16 * 1024 * 1024;
 
+/// What the paths of registrations end with.
+const REGISTRATIONS: [&str; 3] = [
+    "/registration-token",
+    "/remove-token",
+    "/generate-jitconfig",
+];
+
 /// The App that a request comes from, by its place among those of the simulator.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct AppPlace(pub(crate) usize);
@@ -32,12 +39,23 @@ pub(crate) async fn by_token(State(core): State<Shared>, request: Request, next:
     let Some(token) = token(request.headers()).map(str::to_owned) else {
         return Failure::unauthorized("Requires authentication").into_response();
     };
-    let limit = core.config.rate_limit;
+    let is_registration = REGISTRATIONS
+        .iter()
+        .any(|path| request.uri().path().ends_with(path));
+    let (limit, resource) = match core.config.registration_limit {
+        Some(limit) if is_registration => (limit, "actions_runner_registration"),
+        _ => (core.config.rate_limit, "core"),
+    };
+    let account = match resource {
+        "core" => token.clone(),
+        other => format!("{token} {other}"),
+    };
     let is_free = request.uri().path().ends_with("/rate_limit");
     let spent = {
         let mut state = core.state();
         let installed = matches!(state.purpose(&token), Some(Purpose::Installation(_)));
-        (installed || token == core.token).then(|| state.spend(&token, u32::from(!is_free), limit))
+        (installed || token == core.token)
+            .then(|| state.spend(&account, u32::from(!is_free), limit))
     };
     let Some(mut spent) = spent else {
         return Failure::unauthorized("Bad credentials").into_response();
@@ -52,12 +70,12 @@ pub(crate) async fn by_token(State(core): State<Shared>, request: Request, next:
         let response = next.run(request).await;
         let response = tag(&method, wanted.as_ref(), response).await;
         if response.status() == StatusCode::NOT_MODIFIED {
-            core.state().refund(&token);
+            core.state().refund(&account);
             spent.used = spent.used.saturating_sub(1);
         }
         response
     };
-    show(&mut response, &spent);
+    show(&mut response, &spent, resource);
     response
 }
 
@@ -130,7 +148,7 @@ fn bare(tag: &str) -> &str {
     tag.trim().trim_start_matches("W/")
 }
 
-fn show(response: &mut Response, spent: &Spent) {
+fn show(response: &mut Response, spent: &Spent, resource: &'static str) {
     let headers = response.headers_mut();
     let remaining = spent.limit.saturating_sub(spent.used);
     for (name, value) in [
@@ -141,5 +159,5 @@ fn show(response: &mut Response, spent: &Spent) {
     ] {
         headers.insert(name, HeaderValue::from(value));
     }
-    headers.insert("x-ratelimit-resource", HeaderValue::from_static("core"));
+    headers.insert("x-ratelimit-resource", HeaderValue::from_static(resource));
 }

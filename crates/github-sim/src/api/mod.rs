@@ -92,6 +92,7 @@ pub(crate) fn routes(core: &Shared) -> Router {
                 &format!("{runners}/generate-jitconfig"),
                 post(runners::jit_config),
             )
+            .route(&format!("{runners}/downloads"), get(runners::downloads))
             .route(
                 &format!("{runners}/{{id}}"),
                 get(runners::one).delete(runners::delete),

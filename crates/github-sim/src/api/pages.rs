@@ -33,7 +33,18 @@ pub(crate) fn wrapped<T>(
     items: &[T],
     shape: impl Fn(&T) -> Value,
 ) -> Answer {
-    let (page, links) = cut(core, uri, items);
+    wrapped_up_to(core, uri, field, (items, usize::MAX), shape)
+}
+
+/// The same of a list of which only the first so many are shown, although all are counted.
+pub(crate) fn wrapped_up_to<T>(
+    core: &Core,
+    uri: &Uri,
+    field: &str,
+    (items, shown): (&[T], usize),
+    shape: impl Fn(&T) -> Value,
+) -> Answer {
+    let (page, links) = cut(core, uri, &items[..shown.min(items.len())]);
     let page: Vec<Value> = page.iter().map(shape).collect();
     linked(
         ok(json!({ "total_count": items.len(), field: page }))?,

@@ -74,6 +74,25 @@ impl FromRequestParts<Shared> for HookId {
     }
 }
 
+/// The version of the runner program that `downloads` names.
+const RUNNER_VERSION: &str = "2.330.0";
+
+/// `GET …/actions/runners/downloads`: the newest runner program. Nothing is served there.
+pub(crate) async fn downloads(State(core): State<Shared>, _: InScope) -> Answer {
+    let program = |architecture: &str| {
+        let file = format!("actions-runner-linux-{architecture}-{RUNNER_VERSION}.tar.gz");
+        let (url, version) = (&core.url, RUNNER_VERSION);
+        json!({
+            "os": "linux",
+            "architecture": architecture,
+            "download_url": format!("{url}/actions/runner/releases/download/v{version}/{file}"),
+            "filename": file,
+            "sha256_checksum": "0".repeat(64),
+        })
+    };
+    ok(json!(["x64", "arm64"].map(program)))
+}
+
 /// `POST …/registration-token`.
 pub(crate) async fn registration_token(State(core): State<Shared>, scope: InScope) -> Answer {
     give(&core, Purpose::Register(scope.0))

@@ -2,19 +2,36 @@
 
 use axum::extract::State;
 use axum::http::Uri;
+use jiff::Timestamp;
 
 use super::reply::{Answer, Failure, ok};
 use super::runners::{Id, InScope};
 use super::{pages, shapes};
 use crate::core::Shared;
 
-/// `GET …/actions/runs`, newest first.
+/// How many runs GitHub shows of a list that is filtered.
+const SHOWN: usize = 1_000;
+
+/// `GET …/actions/runs`, newest first. Of `created`, `<=TIME` is known.
 pub(crate) async fn list(State(core): State<Shared>, scope: InScope, uri: Uri) -> Answer {
     let status = pages::parameter(&uri, "status");
     let repo = scope.0.web_path();
     let state = core.state();
-    let runs = state.runs_of(&repo, status.as_deref());
-    pages::wrapped(&core, &uri, "workflow_runs", &runs, |run| {
+    let mut runs = state.runs_of(&repo, status.as_deref());
+    let created = pages::parameter(&uri, "created");
+    if let Some(until) = created.as_deref().and_then(|text| text.strip_prefix("<=")) {
+        let until: Timestamp = until
+            .parse()
+            .map_err(|_| Failure::invalid("`created` is no time"))?;
+        // Times are shown in whole seconds.
+        runs.retain(|run| run.first.queued_at.as_second() <= until.as_second());
+    }
+    let shown = if status.is_some() || created.is_some() {
+        SHOWN
+    } else {
+        usize::MAX
+    };
+    pages::wrapped_up_to(&core, &uri, "workflow_runs", (&runs, shown), |run| {
         shapes::run(&core, run)
     })
 }

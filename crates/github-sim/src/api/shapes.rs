@@ -117,7 +117,7 @@ pub(crate) fn run(core: &Core, all: &Run<'_>) -> Value {
         "run_number": job.id,
         "run_attempt": 1,
         "event": job.spec.event,
-        "status": all.status.as_str(),
+        "status": all.status,
         "conclusion": all.conclusion.map(crate::Conclusion::as_str),
         "workflow_id": workflow,
         "url": url,

@@ -73,7 +73,8 @@ impl Job {
 pub(crate) struct Run<'a> {
     pub(crate) first: &'a Job,
     pub(crate) jobs: Vec<&'a Job>,
-    pub(crate) status: JobStatus,
+    /// GitHub's word for where it stands.
+    pub(crate) status: &'static str,
     pub(crate) conclusion: Option<Conclusion>,
     pub(crate) changed_at: Timestamp,
 }
@@ -99,6 +100,11 @@ impl<'a> Run<'a> {
             .iter()
             .map(|job| job.completed_at.or(job.started_at).unwrap_or(job.queued_at));
         let changed_at = changed.max().unwrap_or(first.queued_at);
+        let held = jobs.iter().find_map(|job| job.spec.held);
+        let status = match held {
+            Some(held) if !is_over => held.as_str(),
+            _ => status.as_str(),
+        };
         Some(Self {
             first,
             jobs,
@@ -110,7 +116,7 @@ impl<'a> Run<'a> {
 
     fn is(&self, word: &str) -> bool {
         let conclusion = self.conclusion.map(Conclusion::as_str);
-        self.status.as_str() == word || conclusion == Some(word)
+        self.status == word || conclusion == Some(word)
     }
 }
 
@@ -181,7 +187,7 @@ impl State {
 
     /// The workflow runs of a repository with this status or conclusion, newest first.
     pub(crate) fn runs_of(&self, repo: &str, status: Option<&str>) -> Vec<Run<'_>> {
-        let unfinished = [JobStatus::Queued, JobStatus::InProgress].map(JobStatus::as_str);
+        let unfinished = ["queued", "in_progress", "waiting", "pending", "requested"];
         let ids: BTreeSet<u64> = match status {
             // Of many runs only few are not over.
             Some(status) if unfinished.contains(&status) => {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use runner_manager_core::ErrorKind;
-use runner_manager_github_sim::{RateLimit, Sim, SimConfig};
+use runner_manager_github_sim::{HeldRun, JobSpec, RateLimit, Sim, SimConfig};
 
 use crate::support::{REPO, client, path, request, send, sim};
 
@@ -96,4 +96,51 @@ async fn an_unchanged_answer_is_free_and_the_limit_is_kept() {
     let github = crate::support::client(&sim, sim.token());
     let error = github.runners(&path("acme")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::RateLimited, "{error}");
+}
+
+#[tokio::test]
+async fn registrations_may_have_a_limit_of_their_own() {
+    let registration_limit = Some(RateLimit {
+        limit: 1,
+        window: Duration::from_secs(3_600),
+    });
+    let config = SimConfig {
+        registration_limit,
+        ..SimConfig::default()
+    };
+    let sim = Sim::start(config).await.unwrap();
+    let tokens = "/orgs/acme/actions/runners/registration-token";
+    assert_eq!(send(&sim, "POST", tokens, None).await.status(), 201);
+    let refused = send(&sim, "POST", tokens, None).await;
+    assert_eq!(refused.status(), 403);
+    let resource = &refused.headers()["x-ratelimit-resource"];
+    assert_eq!(resource, "actions_runner_registration");
+    let list = send(&sim, "GET", "/orgs/acme/actions/runners", None).await;
+    assert_eq!(list.status(), 200);
+    assert_eq!(list.headers()["x-ratelimit-resource"], "core");
+}
+
+#[tokio::test]
+async fn a_held_run_shows_its_status_and_runs_are_listed_by_age() {
+    let sim = Sim::start(SimConfig::default()).await.unwrap();
+    let job = JobSpec::new("acme/app", &["linux"]).held(HeldRun::Waiting);
+    sim.queue_job(job).unwrap();
+    let total = async |query: &str| {
+        let path = format!("/repos/acme/app/actions/runs?{query}");
+        let listed: serde_json::Value = send(&sim, "GET", &path, None).await.json().await.unwrap();
+        listed["total_count"].clone()
+    };
+    assert_eq!(total("status=waiting").await, 1);
+    assert_eq!(total("status=queued").await, 0);
+    assert_eq!(
+        total("status=waiting&created=<=2999-01-01T00:00:00Z").await,
+        1
+    );
+    assert_eq!(
+        total("status=waiting&created=<=1999-01-01T00:00:00Z").await,
+        0
+    );
+    let downloads = send(&sim, "GET", "/orgs/acme/actions/runners/downloads", None).await;
+    let downloads: serde_json::Value = downloads.json().await.unwrap();
+    assert_eq!(downloads[0]["architecture"], "x64");
 }

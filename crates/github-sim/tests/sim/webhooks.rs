@@ -33,6 +33,12 @@ async fn receiver() -> (String, Seen) {
         let header = |name: &str| headers[name].to_str().unwrap().to_owned();
         let right =
             header("x-hub-signature-256") == wanted && header("x-github-event") == "workflow_job";
+        assert_eq!(header("x-github-hook-id"), "1");
+        let target = header("x-github-hook-installation-target-type");
+        assert_eq!(
+            (target, header("x-github-hook-installation-target-id")),
+            ("integration".into(), "1".into())
+        );
         let body = serde_json::from_slice(&body).unwrap();
         let mut log = log.lock().unwrap();
         log.push((header("x-github-delivery"), right, body));

@@ -6,6 +6,7 @@ use std::time::Duration;
 use reqwest::StatusCode;
 use runner_manager_core::{ErrorKind, GitHubPath, Result, Secret};
 use serde_json::json;
+use tokio::time::Instant;
 use url::Url;
 
 use super::connection::trusted;
@@ -18,6 +19,9 @@ use crate::{GitHub, urls};
 
 /// How long one question for messages may wait: GitHub answers after about 50 s at the latest.
 const PATIENCE: Duration = Duration::from_secs(90);
+
+/// How long a question for messages takes at least when there is none.
+const LEAST_WAIT: Duration = Duration::from_secs(1);
 
 /// An open session. Dropped without [`close`](Self::close) it stays open on GitHub until that
 /// notices, which takes it about 90 s, and nobody can open the next one.
@@ -124,8 +128,12 @@ impl ScaleSetSession {
             deadline: Some(PATIENCE),
             ..Call::get(url, urls::needs(&self.path))
         };
+        let asked = Instant::now();
         let answer = self.ask(&call).await?;
-        if answer.status == StatusCode::ACCEPTED {
+        let is_empty = answer.body.iter().all(u8::is_ascii_whitespace);
+        if answer.status == StatusCode::ACCEPTED || is_empty {
+            // GitHub holds the question while there is nothing; who does not is not flooded.
+            tokio::time::sleep_until(asked + LEAST_WAIT).await;
             return Ok(None);
         }
         Ok(Some(answer.json::<wire::Message>()?.read()))

@@ -5,6 +5,9 @@ use runner_manager_core::{Label, Secret};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 
+use crate::lenient::{Maybe, Texts};
+use crate::text::plain;
+
 use super::model::{
     ScaleSet, ScaleSetJob, ScaleSetJobState, ScaleSetMessage, ScaleSetRunner, ScaleSetSpec,
     Statistics,
@@ -121,6 +124,7 @@ pub(super) struct Session {
 #[serde(rename_all = "camelCase")]
 pub(super) struct Message {
     message_id: u64,
+    #[serde(default, deserialize_with = "lenient")]
     message_type: String,
     #[serde(default, deserialize_with = "lenient")]
     body: String,
@@ -176,31 +180,31 @@ pub(super) struct Offer {
 struct Item {
     message_type: String,
     #[serde(default)]
-    runner_request_id: u64,
-    #[serde(default, deserialize_with = "lenient")]
-    repository_name: String,
-    #[serde(default, deserialize_with = "lenient")]
-    owner_name: String,
-    #[serde(default, deserialize_with = "lenient")]
-    job_id: String,
-    #[serde(default, deserialize_with = "lenient")]
-    job_display_name: String,
-    #[serde(default, deserialize_with = "lenient")]
-    workflow_run_id: u64,
-    #[serde(default, deserialize_with = "lenient")]
-    request_labels: Vec<String>,
+    runner_request_id: Maybe<u64>,
     #[serde(default)]
-    queue_time: Option<Timestamp>,
+    repository_name: Maybe<String>,
     #[serde(default)]
-    runner_assign_time: Option<Timestamp>,
+    owner_name: Maybe<String>,
     #[serde(default)]
-    finish_time: Option<Timestamp>,
-    #[serde(default, deserialize_with = "lenient")]
-    runner_id: u64,
-    #[serde(default, deserialize_with = "lenient")]
-    runner_name: String,
+    job_id: Maybe<String>,
     #[serde(default)]
-    result: Option<String>,
+    job_display_name: Maybe<String>,
+    #[serde(default)]
+    workflow_run_id: Maybe<u64>,
+    #[serde(default)]
+    request_labels: Texts,
+    #[serde(default)]
+    queue_time: Maybe<Timestamp>,
+    #[serde(default)]
+    runner_assign_time: Maybe<Timestamp>,
+    #[serde(default)]
+    finish_time: Maybe<Timestamp>,
+    #[serde(default)]
+    runner_id: Maybe<u64>,
+    #[serde(default)]
+    runner_name: Maybe<String>,
+    #[serde(default)]
+    result: Maybe<String>,
 }
 
 impl Item {
@@ -213,22 +217,24 @@ impl Item {
             _ => return None,
         };
         // The service writes "never" as the year 1.
-        let real = |at: Option<Timestamp>| at.filter(|at| *at > Timestamp::UNIX_EPOCH);
+        let real = |at: Maybe<Timestamp>| at.0.filter(|at| *at > Timestamp::UNIX_EPOCH);
+        let text = |text: Maybe<String>| text.0.as_deref().map(plain).unwrap_or_default();
+        let labels = self.request_labels.0.unwrap_or_default();
         Some(ScaleSetJob {
             state,
-            request_id: self.runner_request_id,
-            job_id: self.job_id,
-            name: self.job_display_name,
-            owner: self.owner_name,
-            repository: self.repository_name,
-            run_id: self.workflow_run_id,
-            labels: self.request_labels,
+            request_id: self.runner_request_id.0.unwrap_or(0),
+            job_id: text(self.job_id),
+            name: text(self.job_display_name),
+            owner: text(self.owner_name),
+            repository: text(self.repository_name),
+            run_id: self.workflow_run_id.0.unwrap_or(0),
+            labels: labels.iter().map(|label| plain(label)).collect(),
             queued_at: real(self.queue_time),
             started_at: real(self.runner_assign_time),
             completed_at: real(self.finish_time),
-            runner_id: Some(self.runner_id).filter(|id| *id != 0),
-            runner_name: Some(self.runner_name).filter(|name| !name.is_empty()),
-            result: self.result.filter(|result| !result.is_empty()),
+            runner_id: self.runner_id.0.filter(|id| *id != 0),
+            runner_name: Some(text(self.runner_name)).filter(|name| !name.is_empty()),
+            result: Some(text(self.result)).filter(|result| !result.is_empty()),
         })
     }
 }

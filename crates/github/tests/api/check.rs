@@ -92,3 +92,33 @@ async fn a_clock_that_is_off_is_found() {
     assert!(found[0].what.contains("ahead of GitHub's"), "{found:?}");
     assert!(found[0].advice.as_ref().unwrap().contains("NTP"));
 }
+
+#[tokio::test]
+async fn a_repository_whose_jobs_cannot_be_read_is_found_with_what_to_do() {
+    for (status, text, advice) in [
+        (404, "Not Found", "Actions: read"),
+        (
+            403,
+            "Resource not accessible by personal access token",
+            "Actions: read",
+        ),
+        (
+            403,
+            "Repository was archived so is read-only.",
+            "unarchive it",
+        ),
+    ] {
+        let fake = Fake::start(move |seen, _| {
+            if seen.line.contains("/acme/gone/") {
+                return error_reply(status, text);
+            }
+            json_reply(200, &json!({"total_count": 0, "workflow_runs": []}))
+        })
+        .await;
+        let github = fake.client();
+        assert!(github.check_repository("acme", "app").await.ok);
+        let found = github.check_repository("acme", "gone").await;
+        assert!(!found.ok && found.what.contains("acme/gone"), "{found:?}");
+        assert!(found.advice.as_ref().unwrap().contains(advice), "{found:?}");
+    }
+}

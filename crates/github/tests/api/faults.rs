@@ -57,6 +57,54 @@ async fn a_rate_limit_stops_later_calls_before_they_are_sent() {
 }
 
 #[tokio::test]
+async fn a_rate_limit_that_only_its_text_tells_is_no_missing_permission() {
+    for text in [
+        "API rate limit exceeded for installation ID 12345.",
+        "You have triggered an abuse detection mechanism. Please wait a few minutes.",
+        "You have exceeded a secondary rate limit.",
+    ] {
+        let fake = Fake::start(move |_, _| error_reply(403, text)).await;
+        let github = fake.client();
+        for _ in 0..3 {
+            let error = github.runners(&org()).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::RateLimited, "{text}");
+        }
+        assert_eq!(fake.lines().len(), 1, "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_used_up_budget_for_registrations_leaves_the_lists_alone() {
+    let fake = Fake::start(|seen, _| {
+        let (status, resource, left) = if seen.line.starts_with("POST") {
+            (403, "actions_runner_registration", 0)
+        } else {
+            (200, "core", 14_000)
+        };
+        json_reply(status, &page(0, []))
+            .with("date", &"Tue, 24 Nov 2026 09:00:00 GMT")
+            .with("x-ratelimit-limit", &15_000)
+            .with("x-ratelimit-remaining", &left)
+            .with("x-ratelimit-reset", &1_795_511_100)
+            .with("x-ratelimit-resource", &resource)
+    })
+    .await;
+    let github = fake.client();
+    for _ in 0..3 {
+        let error = github.jit_config(&org(), &jit()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::RateLimited);
+        github.runners(&org()).await.unwrap();
+    }
+    let posts = fake
+        .lines()
+        .iter()
+        .filter(|l| l.starts_with("POST"))
+        .count();
+    assert_eq!(posts, 1);
+    assert_eq!(github.rate_limit().unwrap().remaining, 14_000);
+}
+
+#[tokio::test]
 async fn the_budget_is_read_and_obeyed_once_used_up() {
     let fake = Fake::start(|_, before| {
         json_reply(200, &page(0, []))

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::fake::{Fake, error_reply, json_reply};
 
-fn job(id: u64, run: u64, status: &str) -> Value {
+pub(crate) fn job(id: u64, run: u64, status: &str) -> Value {
     json!({
         "id": id, "run_id": run, "name": format!("build {id}"), "status": status,
         "conclusion": null, "labels": ["self-hosted", "big"], "runner_name": "",
@@ -14,7 +14,7 @@ fn job(id: u64, run: u64, status: &str) -> Value {
     })
 }
 
-fn runs(ids: &[u64]) -> Value {
+pub(crate) fn runs(ids: &[u64]) -> Value {
     let runs: Vec<Value> = ids.iter().map(|id| json!({"id": id})).collect();
     json!({"total_count": ids.len(), "workflow_runs": runs})
 }
@@ -28,7 +28,7 @@ async fn queued_jobs_come_from_queued_and_running_runs() {
             &match path.split('?').next().unwrap() {
                 "/repos/o/a/actions/runs" if path.contains("status=queued") => runs(&[1, 2]),
                 "/repos/o/a/actions/runs" if path.contains("status=in_progress") => runs(&[2, 3]),
-                "/repos/o/b/actions/runs" => runs(&[]),
+                path if path.ends_with("/actions/runs") => runs(&[]),
                 "/repos/o/a/actions/runs/1/jobs" => {
                     json!({"total_count": 1, "jobs": [job(11, 1, "queued")]})
                 }
@@ -55,7 +55,7 @@ async fn queued_jobs_come_from_queued_and_running_runs() {
         (None, None)
     );
     assert_eq!(first.labels, ["self-hosted", "big"]);
-    assert_eq!(fake.lines().len(), 7);
+    assert_eq!(fake.lines().len(), 13);
 }
 
 #[tokio::test]
@@ -108,4 +108,25 @@ async fn one_job_is_read_or_is_none() {
     let job = github.job("o", "a", 5).await.unwrap().unwrap();
     assert_eq!((job.id, job.status.as_str()), (5, "in_progress"));
     assert_eq!(github.job("o", "a", 6).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn names_with_escape_sequences_are_escaped_and_cut() {
+    let fake = Fake::start(|_, _| {
+        let mut odd = job(5, 1, "queued");
+        odd["name"] = json!(format!("\u{1b}[2Jx\u{7}\u{202e}{}", "y".repeat(300_000)));
+        odd["runner_name"] = json!("app\u{1b}]0;x\u{7}");
+        odd["labels"] = json!(["big\r\n"]);
+        json_reply(200, &odd)
+    })
+    .await;
+    let job = fake.client().job("o", "a", 5).await.unwrap().unwrap();
+    assert!(
+        job.name.starts_with("\\u{1b}[2Jx\\u{7}\\u{202e}yy"),
+        "{}",
+        job.name
+    );
+    assert!(job.name.len() < 500);
+    assert_eq!(job.runner_name.as_deref(), Some("app\\u{1b}]0;x\\u{7}"));
+    assert_eq!(job.labels, ["big\\u{d}\\u{a}"]);
 }

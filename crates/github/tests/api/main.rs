@@ -11,5 +11,6 @@ mod fake;
 mod faults;
 mod jobs;
 mod network;
+mod poller;
 mod runners;
 mod secrets;

@@ -200,6 +200,98 @@ async fn a_list_that_never_settles_is_an_error() {
 }
 
 #[tokio::test]
+async fn what_was_seen_on_any_page_holds_although_the_list_does_not_settle() {
+    let fake = Fake::start(|seen, before| {
+        let before = u64::try_from(before).unwrap();
+        let second = seen.line.ends_with("page=2");
+        json_reply(
+            200,
+            &if second {
+                page(150 + before, 200 + before..=240)
+            } else {
+                page(150, 1..=100)
+            },
+        )
+    })
+    .await;
+    let observed = fake.client().observe_runners(&org()).await.unwrap();
+    let ids: Vec<u64> = observed.listing.runners.iter().map(|r| r.id).collect();
+    assert_eq!(ids, (1..=100).chain(200..=240).collect::<Vec<u64>>());
+    assert!(observed.gap.unwrap().message().contains("kept changing"));
+
+    let fake = Fake::start(|seen, _| {
+        if seen.line.ends_with("page=2") {
+            return error_reply(502, "Server Error");
+        }
+        json_reply(200, &page(150, 1..=100))
+    })
+    .await;
+    let observed = fake.client().observe_runners(&org()).await.unwrap();
+    assert_eq!(observed.listing.runners.len(), 100);
+    assert!(observed.gap.unwrap().to_string().contains("page=2"));
+}
+
+#[tokio::test]
+async fn an_odd_record_does_not_fail_the_list_and_is_not_absent() {
+    let without = |id: u64, field: &str| {
+        let mut odd = runner(id, "online", false);
+        odd.as_object_mut().unwrap().remove(field);
+        odd
+    };
+    for (odd, known) in [
+        (without(8, "busy"), Some(8)),
+        (without(8, "status"), Some(8)),
+        (without(8, "name"), Some(8)),
+        (without(8, "id"), None),
+        (json!({"id": 8, "name": null, "labels": [null]}), Some(8)),
+        (json!(null), None),
+        (json!(["x"]), None),
+    ] {
+        let records = json!({"total_count": 2, "runners": [odd, runner(9, "online", true)]});
+        let body = records.clone();
+        let fake = Fake::start(move |_, _| json_reply(200, &body)).await;
+        let listing = fake.client().runners(&org()).await.unwrap();
+        let ids: Vec<u64> = listing.runners.iter().map(|r| r.id).collect();
+        assert_eq!(ids, [9], "{records}");
+        assert_eq!(listing.unread.len(), 1);
+        assert_eq!(listing.unread[0].id, known);
+        assert_eq!(fake.lines().len(), 1, "it is not read again");
+    }
+    // Labels decide nothing.
+    let mut odd = runner(8, "online", false);
+    odd["labels"] = json!([null, {"name": 5}, {"name": "big"}]);
+    let body = json!({"runners": [odd]});
+    let fake = Fake::start(move |_, _| json_reply(200, &body)).await;
+    let listing = fake.client().runners(&org()).await.unwrap();
+    assert_eq!(listing.runners[0].labels, ["big"]);
+}
+
+#[tokio::test]
+async fn a_server_without_just_in_time_configs_is_told_from_one_that_forbids_them() {
+    let fake = Fake::start(|seen, _| match seen.line.as_str() {
+        line if line.contains("registration-token") => json_reply(
+            201,
+            &json!({"token": "AABBCC", "expires_at": "2030-01-22T12:13:35Z"}),
+        ),
+        _ => error_reply(404, "Not Found"),
+    })
+    .await;
+    let error = fake.client().jit_config(&org(), &request(None)).await;
+    let error = error.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    assert!(
+        error.message().contains("registration = \"token\""),
+        "{error}"
+    );
+
+    let fake = Fake::start(|_, _| error_reply(404, "Not Found")).await;
+    let error = fake.client().jit_config(&org(), &request(None)).await;
+    let error = error.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    assert!(error.message().contains("admin:org"), "{error}");
+}
+
+#[tokio::test]
 async fn a_runner_is_found_by_its_whole_name_only() {
     let fake = Fake::start(|seen, _| {
         let found = if seen.line.contains("name=app-00000000000a") {

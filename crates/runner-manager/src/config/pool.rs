@@ -217,6 +217,17 @@ impl Pool {
             .map_err(|e| wrong(e.to_string()).with_context("pool", &self.name))
     }
 
+    /// The repositories whose jobs it looks for: none where others tell of them.
+    pub(crate) fn watched_repositories(&self) -> Result<Vec<(String, String)>> {
+        if self.scale_set.is_some() {
+            return Ok(Vec::new());
+        }
+        match self.github_path()? {
+            GitHubPath::Repository { owner, repo } => Ok(vec![(owner, repo)]),
+            _ => self.repositories(),
+        }
+    }
+
     fn sizing(&self) -> Result<Sizing> {
         let schedules = self.schedules.iter().map(ScheduleSection::schedule);
         let schedules = schedules.collect::<Result<_>>();
