@@ -2,9 +2,10 @@
 
 use jiff::Timestamp;
 use runner_manager_core::{Error, ErrorKind, GitHubPath};
+use serde_json::json;
 
 use crate::answer::Answer;
-use crate::call::Call;
+use crate::call::{Call, Safety};
 use crate::jobs::repository;
 use crate::model::Finding;
 use crate::{GitHub, urls};
@@ -59,6 +60,26 @@ impl GitHub {
             Ok(_) => good(&format!("the jobs of {owner}/{repo} can be read")),
             Err(e) => bad(&format!("the jobs of {owner}/{repo} cannot be read"), &e),
         }
+    }
+
+    /// Looks whether a GitHub Enterprise Server knows just-in-time configs, by a request that makes
+    /// nothing: one call. Hosted ones do, and are not asked.
+    pub async fn check_jit(&self, path: &GitHubPath) -> Option<Finding> {
+        if !self.0.api.path().starts_with("/api/v3") {
+            return None;
+        }
+        let rest = ["actions", "runners", "generate-jitconfig"];
+        let url = urls::in_scope(&self.0.api, path, &rest, &[]);
+        // It names no runner, which is refused where this is known.
+        let call = Call::post(url, Some(json!({})), Safety::Once, urls::needs(path));
+        let error = self.send(path, &call).await.err()?;
+        let error = self.explain_jit(path, error).await;
+        (error.kind() == ErrorKind::NotFound).then(|| {
+            bad(
+                &format!("just-in-time configs cannot be had in {path}"),
+                &error,
+            )
+        })
     }
 
     async fn check_scope(&self, path: &GitHubPath, findings: &mut Vec<Finding>) {

@@ -79,7 +79,7 @@ impl GitHub {
 
     /// A server whose version has no just-in-time configs does not find them, although it gives
     /// registration tokens.
-    async fn explain_jit(&self, path: &GitHubPath, error: Error) -> Error {
+    pub(crate) async fn explain_jit(&self, path: &GitHubPath, error: Error) -> Error {
         if error.kind() != ErrorKind::NotFound || self.registration_token(path).await.is_err() {
             return error;
         }

@@ -163,6 +163,10 @@ pub(crate) async fn check(path: &Path, json: bool) -> Result<ExitCode> {
         let checked = github.check(&pool.github_path()?).await;
         findings.extend(checked.into_iter().map(|f| (f.ok, f.what, f.advice)));
     }
+    for pool in config.pools.iter().filter(|pool| pool.needs_jit()) {
+        let found = github.check_jit(&pool.github_path()?).await;
+        findings.extend(found.map(|f| (f.ok, f.what, f.advice)));
+    }
     let mut repositories = BTreeSet::new();
     for pool in &config.pools {
         repositories.extend(pool.watched_repositories()?);

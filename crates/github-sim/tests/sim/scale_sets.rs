@@ -238,3 +238,31 @@ async fn a_job_of_a_set_runs_on_a_runner_of_the_set_alone() {
     let other = other.unwrap().runner.id;
     github.remove_scale_set_runner(&scope, other).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_queue_that_answers_with_an_empty_body_has_no_message() {
+    let sim = sim_with(ScaleSetConfig::default()).await;
+    let github = client(&sim, sim.token());
+    let mut session = open(&sim, &github, &path("acme")).await;
+    for body in ["", " \n"] {
+        let empty = FaultAction::Status {
+            status: 200,
+            headers: std::collections::BTreeMap::new(),
+            body: Some(body.to_owned()),
+        };
+        sim.fault(FaultRule::new("/messages?", 1, empty));
+        let asked = std::time::Instant::now();
+        assert!(session.next(0, 5).await.unwrap().is_none());
+        let took = asked.elapsed();
+        assert!(
+            took >= Duration::from_millis(900),
+            "asked again after {took:?}"
+        );
+    }
+    let id = queue(&sim, 1)[0];
+    let message = next(&mut session, 0, 5).await;
+    assert!(
+        message.jobs.iter().any(|job| job.job_id == id.to_string()),
+        "{message:?}"
+    );
+}

@@ -217,6 +217,11 @@ impl Pool {
             .map_err(|e| wrong(e.to_string()).with_context("pool", &self.name))
     }
 
+    /// Whether its runners register with just-in-time configs of the REST API.
+    pub(crate) fn needs_jit(&self) -> bool {
+        self.scale_set.is_none() && self.registration == Registration::Jit
+    }
+
     /// The repositories whose jobs it looks for: none where others tell of them.
     pub(crate) fn watched_repositories(&self) -> Result<Vec<(String, String)>> {
         if self.scale_set.is_some() {

@@ -16,12 +16,12 @@ use hmac::{Hmac, KeyInit, Mac};
 use reqwest::StatusCode;
 use runner_manager_core::{GitHubPath, Labels, NamePrefix, Secret, SystemClock};
 use runner_manager_fleet::{Fleet, FleetConfig, PoolConfig};
-use runner_manager_github::{Auth, GitHub, GitHubConfig, JitRequest};
+use runner_manager_github::{Auth, GitHub, GitHubConfig, HookSpec, JitRequest};
 use runner_manager_github_sim::{
     FaultAction, FaultRule, HeldRun, JobSpec, JobStatus, JsonEdit, RateLimit, Sim, SimConfig,
     Snapshot, WebhookConfig,
 };
-use runner_manager_server::WebhookServer;
+use runner_manager_server::{Redelivery, WebhookServer};
 use runner_manager_store::Store;
 use serde_json::{Value, json};
 use sha2::Sha256;
@@ -343,38 +343,31 @@ async fn a_used_up_budget_for_registrations_does_not_stop_the_polls() {
     let setup = Setup {
         registrations: Some(RateLimit {
             limit: 1,
-            window: Duration::from_secs(6),
+            window: Duration::from_secs(10),
         }),
         ..Setup::default()
     };
     let deployment = setup.start(async |_, _| {}).await;
     let jobs: Vec<u64> = (0..2).map(|_| deployment.queue(APP)).collect();
-    let refused = |seen: &Sim| {
-        let exchanges = seen.exchanges();
-        let place = exchanges.iter().position(|e| e.status == Some(403));
-        place.map(|place| {
-            exchanges[place..]
-                .iter()
-                .filter(|e| e.method == "GET")
-                .count()
-        })
-    };
+    // The lists that were read within some seconds of the refused registration.
+    let within = Duration::from_secs(5);
     let deadline = Instant::now() + DEADLINE;
-    // While registrations are refused, the lists are read on.
-    while refused(&deployment.sim).unwrap_or(0) < 12 {
+    let read = loop {
+        let exchanges = deployment.sim.exchanges();
+        let refused = exchanges.iter().find(|e| e.status == Some(403));
+        let until = refused.map(|e| e.at + within);
+        let last = exchanges.last().map(|e| e.at);
+        if let (Some(until), Some(last)) = (until, last)
+            && last > until
+        {
+            let from = until - within;
+            let within = exchanges.iter().filter(|e| e.at > from && e.at <= until);
+            break within.filter(|e| e.method == "GET").count();
+        }
         assert!(Instant::now() < deadline);
         tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    let jobs_done = deployment
-        .sim
-        .jobs()
-        .iter()
-        .filter(|j| j.status == JobStatus::Completed)
-        .count();
-    assert!(
-        jobs_done < 2,
-        "the lists were read only after the registrations"
-    );
+    };
+    assert!(read > 20, "{read} reads beside the refused registration");
     deployment.done(&jobs).await;
 }
 
@@ -483,4 +476,44 @@ async fn escape_sequences_in_names_do_not_reach_the_store() {
     assert!(name.len() < 500);
     // The client is the one that everything is read through.
     assert!(deployment.github.calls() > 0);
+}
+
+#[tokio::test]
+async fn a_scope_that_github_refuses_does_not_keep_the_lost_webhooks_of_another() {
+    let sim = Sim::start(SimConfig::default()).await.unwrap();
+    let auth = Auth::Token(Secret::new(sim.token()));
+    let github = GitHub::new(GitHubConfig::new(sim.url().parse().unwrap(), auth)).unwrap();
+    // Nobody listens there.
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url: url::Url = format!("http://{}/webhook", closed.local_addr().unwrap())
+        .parse()
+        .unwrap();
+    drop(closed);
+    let scopes = ["nosuch", "acme", APP].map(|path| GitHubPath::parse(path, None).unwrap());
+    for scope in &scopes[1..] {
+        let hook = HookSpec {
+            url: url.clone(),
+            secret: Secret::new(SECRET),
+        };
+        github.install_hook(scope, &hook).await.unwrap();
+    }
+    // The deliveries of one webhook cannot be read.
+    sim.fault(always(
+        "/orgs/acme/hooks/2/deliveries",
+        FaultAction::status(500),
+    ));
+    sim.queue_job(JobSpec::new(APP, &["test"])).unwrap();
+    let interval = Duration::from_millis(300);
+    let redelivery = Redelivery::start(github, Some(url), scopes.into(), interval);
+    let deadline = Instant::now() + DEADLINE;
+    let sent_again = |sim: &Sim| {
+        let exchanges = sim.exchanges();
+        let again = |path: &str| path.contains("/repos/acme/app/") && path.ends_with("/attempts");
+        exchanges.iter().any(|e| again(&e.path))
+    };
+    while !sent_again(&sim) {
+        assert!(Instant::now() < deadline, "{:?}", sim.exchanges());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    drop(redelivery);
 }
