@@ -56,5 +56,6 @@ pub use scale_sets::{
     ScaleSet, ScaleSetJob, ScaleSetJobState, ScaleSetMessage, ScaleSetRunner, ScaleSetSession,
     ScaleSetSpec, Statistics,
 };
+pub use text::escaped;
 pub use transport::{Request, Response, Transport, TransportError};
 pub use webhook::{JobEvent, is_signed, workflow_job};

@@ -17,22 +17,27 @@ pub(crate) fn address(url: &Url) -> String {
 /// The longest foreign name, in characters: GitHub's own bounds are below it.
 const LONGEST_NAME: usize = 255;
 
-/// A foreign name, fit for tables and logs: control characters and those that change how the text
-/// around them is shown are escaped, and what is too long is cut.
+/// A foreign name, fit for tables and logs: [`escaped`], and cut where it is too long.
 pub(crate) fn plain(name: &str) -> String {
-    let mut text = String::with_capacity(name.len().min(LONGEST_NAME));
-    for (count, c) in name.chars().enumerate() {
-        if count == LONGEST_NAME {
-            text.push('…');
-            break;
-        }
+    match name.char_indices().nth(LONGEST_NAME) {
+        Some((end, _)) => escaped(&name[..end]) + "…",
+        None => escaped(name),
+    }
+}
+
+/// A foreign text in which control characters, and those that change how the text around them is
+/// shown, are escaped as `\u{1b}`: no terminal takes it for a command.
+#[must_use]
+pub fn escaped(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
         if is_hidden(c) {
-            text.extend(c.escape_unicode());
+            escaped.extend(c.escape_unicode());
         } else {
-            text.push(c);
+            escaped.push(c);
         }
     }
-    text
+    escaped
 }
 
 /// Whether a character shows as nothing, or changes what is shown: controls, line and paragraph

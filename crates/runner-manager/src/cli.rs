@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{CommandFactory, Parser, Subcommand};
 use runner_manager_core::{Backend, Error, ErrorKind, Result};
 use runner_manager_fleet::FlushMode;
+use runner_manager_github::escaped;
 use runner_manager_store::Live;
 
 use crate::logs::{self, LogFormat};
@@ -377,7 +378,11 @@ pub(crate) fn table(columns: &[&str]) -> comfy_table::Table {
 fn cell(value: &serde_json::Value) -> String {
     match value {
         serde_json::Value::Null => "-".into(),
-        serde_json::Value::String(text) => text.clone(),
+        // Lines of a text are lines of its cell.
+        serde_json::Value::String(text) => {
+            let lines: Vec<String> = text.split('\n').map(escaped).collect();
+            lines.join("\n")
+        }
         serde_json::Value::Array(items) => items.iter().map(cell).collect::<Vec<_>>().join(","),
         serde_json::Value::Object(fields) => {
             let fields = fields
@@ -386,5 +391,16 @@ fn cell(value: &serde_json::Value) -> String {
             fields.collect::<Vec<_>>().join(" ")
         }
         other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cell_holds_no_terminal_escapes() {
+        let row = serde_json::json!(["a\u{1b}[31m\u{7}", { "name": "x\u{202e}\ny" }]);
+        assert_eq!(cell(&row), "a\\u{1b}[31m\\u{7},name=x\\u{202e}\ny");
     }
 }
