@@ -113,7 +113,9 @@ impl Sshd {
             keys,
         };
         let end = Instant::now() + Duration::from_secs(30);
-        while TcpStream::connect((address(network, ADDRESSES), port)).is_err() {
+        // It does not bind them in the order in which they are listed.
+        let is_closed = |n| TcpStream::connect((address(network, n), port)).is_err();
+        while (1..=ADDRESSES).any(is_closed) {
             assert!(
                 Instant::now() < end,
                 "sshd does not answer: {}",
